@@ -1,0 +1,35 @@
+"""The command line: a module a command, run as `cxcompress <name>` or `experiments/<name>.py`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "compress": "compress a Keras model and measure what that costs",
+    "time_space_eval": "time and size of a compressed file beside its original",
+    "train": "train one of the built-in models on a collection",
+    "demo": "compress a bundled model on generated data and write a report",
+    "info": "print what a compressed file says of itself",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `cxcompress <name> …`; returns the exit status (0 done, 2 bad input, 130 interrupted)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        print("usage: cxcompress <command> …\n")
+        print("\n".join(f"  {name:16} {what}" for name, what in COMMANDS.items()))
+        print("\ncxcompress <command> --help explains each. A research tool, not a medical device.")
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        from cxcompress import __version__
+
+        print(__version__)
+        return 0
+    if argv[0] not in COMMANDS:
+        print(f"cxcompress: no command {argv[0]!r}; there are: {', '.join(COMMANDS)}",
+              file=sys.stderr)
+        return 2
+    return importlib.import_module(f"cxcompress.commands.{argv[0]}").main(argv[1:])

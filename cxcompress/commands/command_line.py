@@ -1,0 +1,68 @@
+"""What all commands share: common flags, one-line errors and exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from cxcompress.errors import InputError
+
+INTERRUPTED = 130
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line on standard error, with exit status 2."""
+
+    def error(self, message: str):
+        raise InputError(f"{self.prog}: {message} (--help explains the flags)")
+
+
+def parser(name: str, description: str, example: str) -> OneLineParser:
+    """A parser with the flags that every command has: --seed, --output_path, --overwrite."""
+    result = OneLineParser(
+        prog=name, description=description, epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )
+    result.add_argument("--seed", type=int, default=0,
+                        help="seed of everything random; the same seed gives the same result (0)")
+    result.add_argument("--output_path", default="results", help="folder for the results (results)")
+    result.add_argument("--overwrite", action="store_true",
+                        help="replace the finished or unfinished run that the folder holds")
+    return result
+
+
+def boolean(text: str) -> bool:
+    """`True`/`False` on a command line, as the prior scripts take them."""
+    if text.lower() in ("true", "1", "yes"):
+        return True
+    if text.lower() in ("false", "0", "no"):
+        return False
+    raise argparse.ArgumentTypeError(f"True or False, not {text!r}")
+
+
+def run(
+    parse: OneLineParser,
+    command: Callable[[argparse.Namespace], None],
+    argv: Sequence[str] | None,
+) -> int:
+    """Parse `argv`, run `command`; bad input and interrupts become one line and an exit status."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.captureWarnings(True)
+    for noisy in ("absl", "tensorflow", "h5py", "PIL", "matplotlib", "fontTools"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        command(parse.parse_args(argv))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command continues where it stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    return 0

@@ -1,0 +1,83 @@
+"""The one shape in which every image collection reaches the rest of the package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part (train, val or test) of a collection.
+
+    Args:
+        images: Either uint8 `(n, h, w, c)`, or a sequence of length n that reads an image when
+            asked, each uint8 or uint16, `(h, w)` or `(h, w, c)`, sizes may differ.
+        labels: float32 `(n, classes)` in {0, 1} (one-hot for multiclass; NaN = unknown), or for
+            nuclei a sequence of n int arrays `(cells, 3)`: x, y in pixels, label_id
+            (1 = immunopositive, 2 = immunonegative, 3 = tumour-infiltrating lymphocyte).
+        image_id: str `(n,)`.
+        patient_id: str `(n,)`; equal to `image_id` where patients are unknown.
+    """
+
+    images: Sequence | NDArray
+    labels: NDArray | Sequence[NDArray]
+    image_id: NDArray
+    patient_id: NDArray
+
+    def __len__(self) -> int:
+        return len(self.image_id)
+
+    def select(self, rows: NDArray) -> Part:
+        """The part that holds only `rows` (int positions), in that order; images stay lazy."""
+        if isinstance(self.images, np.ndarray):
+            images = self.images[rows]
+        else:
+            images = Selection(self.images, rows)
+        if isinstance(self.labels, np.ndarray):
+            labels = self.labels[rows]
+        else:
+            labels = [self.labels[row] for row in rows]
+        return Part(images, labels, self.image_id[rows], self.patient_id[rows])
+
+
+@dataclass(frozen=True)
+class Selection(Sequence):
+    """A lazy view of some items of a sequence."""
+
+    items: Sequence
+    rows: NDArray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, position: int):
+        return self.items[int(self.rows[position])]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A collection of labelled images.
+
+    Args:
+        name: As the user gave it, e.g. `"synthetic:cxr"` or a path.
+        task: `"multiclass"`, `"multilabel"` or `"nuclei"`.
+        classes: Class names in label order.
+        train, val, test: The parts; None where the collection has none.
+        patients_known: Whether `patient_id` is more than a copy of `image_id`.
+        synthetic: Whether the images are generated; every report says so.
+        credit: Whom to credit and under which terms; may be empty.
+    """
+
+    name: str
+    task: str
+    classes: tuple[str, ...]
+    train: Part | None
+    val: Part | None
+    test: Part | None
+    patients_known: bool = False
+    synthetic: bool = False
+    credit: str = ""

@@ -1,0 +1,172 @@
+"""Figures of a compression: what the bytes are, what the diagnosis loses, which layers hurt.
+
+Every function takes plain numbers, returns nothing and writes `<stem>.png` and `<stem>.svg`.
+Colours are those of Okabe and Ito (2008), distinguishable without red-green vision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from numpy.typing import NDArray
+
+from cxcompress.runs import atomic_path
+
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7F7F7F",
+)
+STYLE = {
+    "figure.dpi": 150, "savefig.bbox": "tight", "font.size": 9, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.axisbelow": True, "svg.hashsalt": "cxcompress",
+    "svg.fonttype": "none",
+}
+
+
+def _save(figure, stem: Path) -> None:
+    for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
+        with atomic_path(stem.with_name(stem.name + suffix)) as temporary:
+            figure.savefig(temporary, format=suffix[1:], metadata=metadata)
+    plt.close(figure)
+
+
+def sizes(stem: Path, original: int, parts: Mapping[str, int]) -> None:
+    """Bytes of the original's float32 parameters beside the container's parts, in kB.
+
+    Args:
+        stem: Path without suffix.
+        original: 4 × number of parameters.
+        parts: Bytes of the container by part, e.g. `{"index maps": …, "codebooks": …}`.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(6.4, 2.1))
+        axes.barh(1, original / 1e3, color=GREY, label="float32 parameters")
+        left = 0.0
+        colours = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, "#F0E442", "#000000")
+        shown = {name: count for name, count in parts.items() if count > 0}
+        for colour, (name, count) in zip(colours, shown.items(), strict=False):
+            axes.barh(0, count / 1e3, left=left, color=colour, label=f"{name}")
+            left += count / 1e3
+        total = sum(parts.values())
+        axes.text(original / 1e3, 1, f" {original / 1e3:,.0f} kB", va="center")
+        axes.text(left, 0, f" {total / 1e3:,.0f} kB = {total / original:.3f} of it", va="center")
+        axes.set_yticks([0, 1], ["compressed file", "original"])
+        axes.set_xlim(0, 1.18 * max(original, total) / 1e3)
+        axes.set_xlabel("size [kB, 1 kB = 1,000 bytes]")
+        axes.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.45, -0.3), frameon=False,
+                    fontsize=8)
+        _save(figure, stem)
+
+
+def differences(
+    stem: Path, rows: Sequence[Mapping], margin: float, metric: str = "AUROC"
+) -> None:
+    """Compressed − original per class with 95% intervals, and the margin, as a forest plot.
+
+    Args:
+        stem: Path without suffix.
+        rows: Mappings with `name`, `difference`, `low`, `high`, `verdict` and `positives`.
+        margin: Non-inferiority margin, drawn as the shaded region.
+        metric: Name for the axis.
+    """
+    colours = {"non-inferior": GREEN, "inferior": VERMILION, "undecided": GREY}
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(6.4, 1.1 + 0.27 * len(rows)))
+        finite = [abs(row[key]) for row in rows for key in ("low", "high", "difference")
+                  if np.isfinite(row[key])]
+        reach = 1.15 * max([2 * margin, *finite])
+        axes.axvspan(-reach, -margin, color=VERMILION, alpha=0.12, lw=0)
+        axes.axvline(0, color="black", lw=0.8)
+        axes.axvline(-margin, color=VERMILION, lw=0.8, ls="--")
+        for place, row in enumerate(rows):
+            if not np.isfinite(row["difference"]):
+                axes.text(0, place, " undefined", va="center", fontsize=7, color=GREY)
+                continue
+            colour = colours[row["verdict"]]
+            axes.plot([row["low"], row["high"]], [place, place], color=colour, lw=1.6)
+            marker = {"non-inferior": "o", "inferior": "X", "undecided": "s"}[row["verdict"]]
+            axes.plot(row["difference"], place, marker=marker, color=colour, ms=5)
+        axes.set_yticks(range(len(rows)),
+                        [f"{row['name']} (n+ = {row['positives']})" for row in rows])
+        axes.invert_yaxis()
+        axes.set_xlim(-reach, reach)
+        axes.set_xlabel(f"{metric}: compressed − original, 95% interval "
+                        f"(shaded: worse by more than {margin:g})")
+        for verdict, marker in (("non-inferior", "o"), ("undecided", "s"), ("inferior", "X")):
+            axes.plot([], [], marker=marker, ls="", color=colours[verdict], label=verdict)
+        axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+        _save(figure, stem)
+
+
+def layer_sensitivity(stem: Path, rows: Sequence[Mapping]) -> None:
+    """Per layer, in network order: signal-to-noise of its weights and change of the output.
+
+    Args:
+        stem: Path without suffix.
+        rows: Mappings with `kernel`, `sqnr_db`, `output_change`.
+    """
+    with plt.rc_context(STYLE):
+        figure, (upper, lower) = plt.subplots(2, 1, figsize=(6.4, 4.0), sharex=True)
+        places = np.arange(len(rows))
+        upper.bar(places, [row["sqnr_db"] for row in rows], color=SKY)
+        upper.set_ylabel("weight SQNR [dB]")
+        lower.bar(places, [100 * row["output_change"] for row in rows], color=ORANGE)
+        lower.set_ylabel("output change\nfrom this layer alone\n[% of output's sd]")
+        lower.set_xlabel("layer, in network order")
+        if len(rows) <= 30:
+            names = [row["kernel"].removesuffix("/kernel") for row in rows]
+            lower.set_xticks(places, names, rotation=60, ha="right", fontsize=7)
+        _save(figure, stem)
+
+
+def codebooks(stem: Path, weights: Mapping[str, NDArray], values: Mapping[str, NDArray]) -> None:
+    """Histogram of the weights of each codebook, and its shared values below as ticks.
+
+    Args:
+        stem: Path without suffix.
+        weights: float32 original weights by codebook name (at most 6 are drawn).
+        values: Shared values by codebook name.
+    """
+    names = list(values)[:6]
+    with plt.rc_context(STYLE):
+        figure, grid = plt.subplots(len(names), 1, figsize=(6.4, 1.7 * len(names)), squeeze=False)
+        for axes, name in zip(grid[:, 0], names, strict=True):
+            counts, edges = np.histogram(weights[name], bins=200)
+            axes.stairs(counts + 0.5, edges, fill=True, color=SKY)
+            axes.set_yscale("log")
+            axes.plot(values[name], np.full(values[name].size, 0.6), "|", color=VERMILION, ms=9,
+                      mew=0.7)
+            axes.set_title(f"{name}: {values[name].size} shared values", fontsize=9, loc="left")
+            axes.set_ylabel("weights [count]")
+        grid[-1, 0].set_xlabel("weight (red ticks: shared values)")
+        figure.tight_layout()
+        _save(figure, stem)
+
+
+def latencies(stem: Path, seconds: Mapping[str, NDArray]) -> None:
+    """Every timed call of every variant, with its median.
+
+    Args:
+        stem: Path without suffix.
+        seconds: Seconds of each call by variant.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(6.4, 0.9 + 0.42 * len(seconds)))
+        for place, (_name, values) in enumerate(seconds.items()):
+            milliseconds = 1e3 * np.asarray(values)
+            axes.plot(milliseconds, np.full(milliseconds.size, place), "|", color=GREY, ms=10)
+            median = np.median(milliseconds)
+            axes.plot(median, place, "o", color=BLUE)
+            axes.annotate(f"{median:.3g} ms", (median, place), xytext=(0, 7), fontsize=8,
+                          textcoords="offset points", ha="center", color=BLUE)
+        axes.set_yticks(range(len(seconds)), list(seconds))
+        axes.set_ylim(len(seconds) - 0.5, -0.7)
+        axes.set_xscale("log")
+        axes.set_xlabel("time of one call [ms, log scale]; dot: median; ticks: single calls")
+        _save(figure, stem)

@@ -1,0 +1,93 @@
+"""One self-contained HTML page of a run: text, tables and figures, nothing loaded from elsewhere.
+
+    page = Page("What uCWS costs small_cxr", "Trained on generated images.")
+    page.table("Bytes", rows)
+    page.figure(folder / "sizes.svg", "The index maps are almost all of the file.")
+    page.write(folder / "report.html")
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cxcompress.runs import write_atomic
+
+DISCLAIMER = "cxcompress is a research tool, not a medical device."
+STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;color:#1a1a1a;background:#fff;max-width:60rem;
+     margin:2rem auto;padding:0 1rem}
+h1{font-size:1.6rem;line-height:1.25}h2{font-size:1.2rem;margin-top:2.2rem}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9rem}
+th,td{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:right;vertical-align:top}
+th:first-child,td:first-child{text-align:left}
+.scroll{overflow-x:auto}figure{margin:1.2rem 0}img{max-width:100%;height:auto}
+figcaption{color:#444;font-size:.92rem}.note{background:#fff6e0;border-left:4px solid #E69F00;
+padding:.5rem .9rem;margin:.6rem 0}footer{color:#555;font-size:.85rem;margin-top:3rem}
+pre{background:#f5f5f5;padding:.7rem;overflow-x:auto;font-size:.85rem}
+"""
+
+
+class Page:
+    """A report page, filled from top to bottom.
+
+    Args:
+        title: The page's heading.
+        lead: One paragraph below it.
+    """
+
+    def __init__(self, title: str, lead: str):
+        self.title = title
+        self.parts = [f"<h1>{html.escape(title)}</h1><p>{html.escape(lead)}</p>"]
+
+    def heading(self, text: str) -> None:
+        """A section heading."""
+        self.parts.append(f"<h2>{html.escape(text)}</h2>")
+
+    def paragraph(self, text: str) -> None:
+        """A paragraph."""
+        self.parts.append(f"<p>{html.escape(text)}</p>")
+
+    def note(self, text: str) -> None:
+        """A line that the reader must not miss."""
+        self.parts.append(f'<p class="note">{html.escape(text)}</p>')
+
+    def code(self, text: str) -> None:
+        """Preformatted text, such as a command."""
+        self.parts.append(f"<pre>{html.escape(text)}</pre>")
+
+    def table(self, caption: str, rows: Sequence[Mapping[str, str]]) -> None:
+        """A table with a caption; the first row's keys are the header."""
+        if not rows:
+            return
+        head = "".join(f'<th scope="col">{html.escape(str(key))}</th>' for key in rows[0])
+        body = "".join(
+            f"<tr>{''.join(f'<td>{html.escape(str(cell))}</td>' for cell in row.values())}</tr>"
+            for row in rows
+        )
+        self.parts.append(
+            f"<figure><figcaption>{html.escape(caption)}</figcaption><div class=scroll><table>"
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></figure>"
+        )
+
+    def figure(self, path: Path, caption: str) -> None:
+        """An SVG or PNG file, embedded, with a caption that says what to see."""
+        kind = {".svg": "image/svg+xml", ".png": "image/png"}[path.suffix]
+        data = base64.b64encode(path.read_bytes()).decode()
+        text = html.escape(caption)
+        self.parts.append(
+            f'<figure><img alt="{text}" src="data:{kind};base64,{data}">'
+            f"<figcaption>{text}</figcaption></figure>"
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the page to `path`, atomically."""
+        write_atomic(path, (
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width,initial-scale=1">'
+            f"<title>{html.escape(self.title)}</title><style>{STYLE}</style></head><body><main>"
+            + "\n".join(self.parts)
+            + f"</main><footer>{DISCLAIMER}</footer></body></html>\n"
+        ))

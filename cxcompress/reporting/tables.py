@@ -1,0 +1,61 @@
+"""Tables for the terminal, and numbers as people read them.
+
+    print(text_table([{"part": "codebooks", "bytes": "1,024"}], align={"bytes": "right"}))
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with `digits` decimals; "–" where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.{digits}f}"
+
+
+def interval(value: float, low: float, high: float, digits: int = 3) -> str:
+    """`0.912 (0.871 to 0.943)`."""
+    if not math.isfinite(value):
+        return "undefined"
+    return f"{number(value, digits)} ({number(low, digits)} to {number(high, digits)})"
+
+
+def ratio(value: float | None) -> str:
+    """A ratio (ours / original) with its inverse beside it: `0.250 (4.0× smaller)` without noun."""
+    if value is None or not math.isfinite(value) or value <= 0:
+        return "–"
+    return f"{value:.3f} (1/{1 / value:.2f})"
+
+
+def byte_count(count: float) -> str:
+    """Decimal units: `915.6 kB`, `12.83 MB`."""
+    if count < 1e3:
+        return f"{count:.0f} B"
+    if count < 1e6:
+        return f"{count / 1e3:.1f} kB"
+    return f"{count / 1e6:.2f} MB"
+
+
+def text_table(rows: Sequence[Mapping[str, str]], right: Sequence[str] = ()) -> str:
+    """A plain-text table; the first row's keys are the header.
+
+    Args:
+        rows: Cells as text, all rows with the same keys.
+        right: Columns to align to the right.
+    """
+    if not rows:
+        return ""
+    columns = list(rows[0])
+    widths = {c: max(len(c), *(len(str(row[c])) for row in rows)) for c in columns}
+
+    def line(cells: Mapping[str, str]) -> str:
+        return "  ".join(
+            str(cells[c]).rjust(widths[c]) if c in right else str(cells[c]).ljust(widths[c])
+            for c in columns
+        ).rstrip()
+
+    rule = "  ".join("-" * widths[c] for c in columns)
+    return "\n".join([line({c: c for c in columns}), rule, *(line(row) for row in rows)])
