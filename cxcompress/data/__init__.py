@@ -1,0 +1,84 @@
+"""Image collections by name or path, in one shape.
+
+    collection = open_collection("synthetic:cxr")               # phantoms, drawn at once
+    collection = open_collection("synthetic:cxr20_256", count=500, seed=1)
+    collection = open_collection("synthetic:ki67")              # fields of nuclei
+    collection = open_collection("medmnist:pneumoniamnist_64")  # fetched once, checked
+    collection = open_collection("nih_subset.npz")              # see arrays.py
+    collection = open_collection("chest_xray/")                 # train/<class>/*.png, …
+    collection = open_collection("SHIDC-B-Ki-67/")              # Train/*.jpg + *.json, …
+    collection = open_collection("ChestX-ray14/")               # Data_Entry_2017.csv + PNGs
+    collection = open_collection("CheXpert-v1.0-small/")        # train.csv, valid.csv + JPEGs
+
+    collection = with_validation(collection)      # holds 15% out of train if there is no val part
+    collection.train.images, collection.train.labels, collection.train.patient_id
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+from cxcompress.data.collection import Collection, Part
+from cxcompress.data.splits import hold_out, with_validation
+from cxcompress.errors import InputError
+
+__all__ = ["Collection", "Part", "hold_out", "open_collection", "with_validation"]
+
+
+def open_collection(name_or_path: str | PathLike, *, size: int | None = None,
+                    channels: int | None = None, seed: int = 0, count: int | None = None,
+                    classes: Sequence[str] | None = None) -> Collection:
+    """Open a collection by its name or path.
+
+    Args:
+        name_or_path: `synthetic:cxr[20][_<size>]`, `synthetic:ki67[_<size>]`,
+            `medmnist:<set>[_64|_128|_224]`, an `.npz` file, or a folder.
+        size, channels, seed, count: Of generated collections: pixels a side, 1 or 3 channels
+            (radiographs), the cohort, and the number of images. Recorded collections come whole
+            and as they are stored.
+        classes: Label order of an image folder, if not sorted by name.
+
+    Returns:
+        A `Collection`; its val part is None where the source has none.
+
+    Raises:
+        InputError: If there is no such collection or it cannot be used as it is.
+    """
+    name = str(name_or_path)
+    if name.startswith("synthetic:cxr"):
+        from cxcompress.data.synthetic_cxr import open_synthetic_cxr
+
+        return open_synthetic_cxr(name, size=size, channels=channels or 1, count=count, seed=seed)
+    if name.startswith("synthetic:ki67"):
+        from cxcompress.data.shidc import open_synthetic_ki67
+
+        return open_synthetic_ki67(name, size=size, count=count, seed=seed)
+    if name.startswith("medmnist:"):
+        from cxcompress.data.medmnist import open_medmnist
+
+        return open_medmnist(name)
+    if name.startswith("synthetic:"):
+        raise InputError(f"{name}: unknown; there are synthetic:cxr and synthetic:ki67")
+    path = Path(name_or_path)
+    if path.is_dir():
+        from cxcompress.data.chexpert import is_chexpert, open_chexpert
+        from cxcompress.data.image_folder import open_image_folder
+        from cxcompress.data.nih import is_nih, open_nih
+        from cxcompress.data.shidc import is_shidc, open_shidc
+
+        for recognised, opener in ((is_nih, open_nih), (is_chexpert, open_chexpert),
+                                   (is_shidc, open_shidc)):
+            if recognised(path):
+                return opener(path)
+        return open_image_folder(path, classes)
+    if path.suffix.lower() == ".npz":
+        from cxcompress.data.arrays import open_arrays
+
+        return open_arrays(path)
+    if path.exists():
+        raise InputError(f"{name}: neither a folder nor an .npz file; give one of these, "
+                         "synthetic:cxr, synthetic:ki67 or medmnist:<set>")
+    raise InputError(f"{name}: no such file or folder, and no name of a collection "
+                     "(synthetic:cxr, synthetic:ki67, medmnist:<set>)")
