@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,33 +143,5 @@ class SharedWeights:
         return self.codebooks[shared.codebook].values[shared.indices]
 
     def weights(self) -> dict[str, NDArray]:
-        """Every weight of the model by Keras variable path: shared kernels decoded, the rest as is."""
+        """Every weight by Keras variable path: shared kernels decoded, the rest as is."""
         return {path: self.kernel(path) for path in self.kernels} | dict(self.unshared)
-
-
-class EncodedIndices(Protocol):
-    """What an `IndexCoder` returns: the buffers that a container stores for one kernel."""
-
-    coder: str
-    shape: tuple[int, ...]
-    k: int
-    buffers: Mapping[str, NDArray]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all buffers."""
-        ...
-
-    def decode(self) -> NDArray:
-        """The indices that were encoded, exactly: same shape, dtype `index_dtype(k)`."""
-        ...
-
-
-class IndexCoder(Protocol):
-    """Turns index maps into bytes and back; by name through `representation.get("rans")`."""
-
-    name: str
-
-    def encode(self, indices: NDArray, k: int) -> EncodedIndices:
-        """Encode `indices` (any shape, values 0 … k − 1)."""
-        ...

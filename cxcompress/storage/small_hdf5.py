@@ -1,0 +1,161 @@
+"""HDF5 written small and reproducibly, and read without trusting what the file says of itself.
+
+    image = io.BytesIO()
+    with create_file(image, 512) as file:
+        write_array(create_group(file, "unshared"), "float32", vector)
+    read_array(group, "float32", np.float32, limit)     # allocates at most `limit` bytes
+
+A vector is either contiguous or one chunk with HDF5's shuffle and deflate filters, so any HDF5
+program reads it. Here chunks are inflated by zlib with a bound, since HDF5's own filter allocates
+whatever a crafted chunk inflates to, whatever size the dataset declares.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zlib
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+_DEFLATE, _SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
+_CHUNK_OVERHEAD = 40
+"""Bytes of HDF5 that a filtered chunk takes more than a contiguous dataset."""
+
+_SMALL = 1 << 20
+"""Bytes up to which the slowest compression is not felt."""
+
+
+class Unfit(ValueError):
+    """More, or something else, than the format holds: refused on writing as on reading."""
+
+
+def create_file(image: io.BytesIO, user_block_size: int) -> h5py.File:
+    """An HDF5 file in memory, without time stamps (h5py's own call stamps every group).
+
+    Its version is the oldest with one-chunk indices, HDF5 1.10. Metadata blocks are as small as
+    they can be, since the default reserves 2 kB at a time.
+    """
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    access.set_meta_block_size(0)
+    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, image)
+    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    creation.set_userblock(user_block_size)
+    creation.set_obj_track_times(False)
+    name = repr(image).encode()
+    return h5py.File(h5py.h5f.create(name, h5py.h5f.ACC_TRUNC, fcpl=creation, fapl=access))
+
+
+def create_group(parent: h5py.Group, name: str) -> h5py.Group:
+    """A subgroup without a time stamp."""
+    creation = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    creation.set_obj_track_times(False)
+    return h5py.Group(h5py.h5g.create(parent.id, name.encode(), gcpl=creation))
+
+
+def write_array(group: h5py.Group, name: str, vector: NDArray, *, deflate: bool = True) -> None:
+    """Store a vector, little-endian; without `deflate` always contiguous."""
+    vector = np.ascontiguousarray(vector)
+    vector = vector.astype(vector.dtype.newbyteorder("<"), copy=False)
+    if deflate and vector.size:
+        shuffled = vector.view(np.uint8).reshape(-1, vector.itemsize).T.tobytes()
+        chunk = zlib.compress(shuffled, 9 if len(shuffled) <= _SMALL else 6)
+        if len(chunk) + _CHUNK_OVERHEAD < vector.nbytes:
+            dataset = group.create_dataset(
+                name, vector.shape, vector.dtype, chunks=vector.shape, compression="gzip",
+                compression_opts=9, shuffle=vector.itemsize > 1, track_times=False)
+            dataset.id.write_direct_chunk((0,), chunk)
+            return
+    group.create_dataset(name, data=vector, track_times=False)
+
+
+def read_array(group: h5py.Group, name: str, dtype: Any, limit: int) -> NDArray:
+    """Read a vector that `write_array` stored.
+
+    Args:
+        group: Its group, in a file whose length bounds every stored size.
+        name: Its name.
+        dtype: The type that it must have.
+        limit: Most bytes that it may have in memory.
+
+    Raises:
+        ValueError: If it is missing, of another type, larger than `limit`, stored outside the
+            file or behind a link, or damaged.
+    """
+    dataset = member(group, name, h5py.Dataset)
+    where = dataset.name
+    dtype = np.dtype(dtype)
+    if dataset.dtype != dtype or dataset.ndim != 1:
+        raise ValueError(f"{where} is a vector of {dtype}. "
+                         f"Received: {dataset.dtype} {dataset.shape}")
+    size = int(dataset.shape[0]) * dtype.itemsize
+    if size > limit:
+        raise Unfit(f"{where} takes {size} bytes, more than this file may hold ({limit})")
+    plist = dataset.id.get_create_plist()
+    layout = plist.get_layout()
+    stored = dataset.id.get_storage_size()
+    if layout == h5py.h5d.CONTIGUOUS and not plist.get_external_count():
+        if stored != size:
+            raise ValueError(f"{where} stores {stored} bytes, not {size}")
+        return dataset[()]
+    filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+    if (layout != h5py.h5d.CHUNKED or dataset.chunks != dataset.shape
+            or filters not in ([_DEFLATE], [_SHUFFLE, _DEFLATE])):
+        raise ValueError(f"{where} is neither contiguous nor one deflated chunk")
+    if stored > limit:
+        raise ValueError(f"{where} stores {stored} bytes, more than this file may hold")
+    mask, chunk = dataset.id.read_direct_chunk((0,))
+    inflate = zlib.decompressobj()
+    try:
+        content = inflate.decompress(chunk, size + 1)
+    except zlib.error as error:
+        raise ValueError(f"{where}: {error}") from None
+    if mask or len(content) != size or not inflate.eof or inflate.unused_data:
+        raise ValueError(f"{where} does not inflate to {size} bytes")
+    vector = np.frombuffer(content, np.uint8)
+    if _SHUFFLE in filters:
+        vector = vector.reshape(dtype.itemsize, -1).T
+    return np.ascontiguousarray(vector).reshape(-1).view(dtype)
+
+
+def member(group: h5py.Group, name: str, kind: type) -> Any:
+    """The group's own dataset or subgroup of this name.
+
+    Raises:
+        ValueError: If there is none, or it is a soft or external link.
+    """
+    link = group.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise ValueError(f"{group.name}: {name} is missing or a link")
+    found = group.get(name)
+    if not isinstance(found, kind):
+        raise ValueError(f"{group.name}: {name} is not a {kind.__name__.lower()}")
+    return found
+
+
+def write_json(group: h5py.Group, name: str, content: Any) -> None:
+    """Store JSON as UTF-8 bytes."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    write_array(group, name, np.frombuffer(text.encode(), np.uint8))
+
+
+def read_json(group: h5py.Group, name: str, limit: int) -> Any:
+    """Read JSON of at most `limit` bytes.
+
+    Raises:
+        ValueError: If it is missing, too large or not JSON.
+    """
+    try:
+        return json.loads(read_array(group, name, np.uint8, limit).tobytes(),
+                          parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError(f"{name}: JSON nested too deeply") from None
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is no JSON number")

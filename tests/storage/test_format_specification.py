@@ -1,0 +1,139 @@
+"""A reader written from `FORMAT.md` alone, without this package: h5py, NumPy and zlib."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import zlib
+
+import h5py
+import numpy as np
+import pytest
+
+from cxcompress.storage import write_container
+
+
+def read_as_specified(path) -> dict[str, np.ndarray]:
+    """All weights by path; for the coders one index at a time, as the text of FORMAT.md goes."""
+    content = path.read_bytes()
+    assert content[:8] == b"\x89CXC\r\n\x1a\n"
+    assert content[24:56] == hashlib.sha256(content[512:]).digest()
+    with h5py.File(path) as file:
+        index = json.loads(bytes(file["index"][()]))
+        stored = {group: {name: file[group][name][()] for name in file[group]}
+                  for group in ("codebooks", "kernels", "unshared")}
+    weights, values, start = {}, {}, {"int8": 0, "float32": 0}
+    for book in index["codebooks"]:
+        kind = "int8" if book["integers"] else "float32"
+        part = stored["codebooks"][kind][start[kind] :][: book["k"]]
+        start[kind] += book["k"]
+        values[book["name"]] = (np.float32(part * np.float64(book["step"]))
+                                if book["integers"] else part)
+    kernels = [entry | {"k": len(values[entry["codebook"]]), "n": math.prod(entry["shape"])}
+               for entry in index["kernels"]]
+    for coder, decode in (("raw", raw), ("index_map", index_map), ("rans", rans)):
+        mine = [kernel for kernel in kernels if kernel["coder"] == coder]
+        if mine:
+            for kernel, indices in zip(mine, decode(mine, stored["kernels"]), strict=True):
+                flat = values[kernel["codebook"]][np.array(indices, int)]
+                weights[kernel["path"]] = flat.reshape(kernel["shape"])
+    start = dict.fromkeys(stored["unshared"], 0)
+    for entry in index["unshared"]:
+        size, kind = math.prod(entry["shape"]), entry["dtype"]
+        part = stored["unshared"][kind][start[kind] :][:size]
+        start[kind] += size
+        weights[entry["path"]] = part.astype(kind).reshape(entry["shape"])
+    return weights
+
+
+def raw(kernels, buffers):
+    code, start = bytes(buffers["raw"]), 0
+    for kernel in kernels:
+        width = math.ceil(math.log2(kernel["k"]))
+        length = math.ceil(kernel["n"] * width / 8)
+        number = int.from_bytes(code[start : start + length], "little")
+        start += length
+        yield [number >> i * width & (1 << width) - 1 for i in range(kernel["n"])]
+
+
+def index_map(kernels, buffers):
+    code, start = bytes(buffers["index_map"]), 0
+    for kernel in kernels:
+        kind = np.dtype("u1" if kernel["k"] <= 256 else "<u2")
+        yield np.frombuffer(code, kind, kernel["n"], start)
+        start += kernel["n"] * kind.itemsize
+
+
+def table(body, k):
+    precision, code, codes = body[0], 0, []
+    for difference in body[1 : 1 + k]:
+        code = (code + difference) % 256
+        codes.append(code)
+    base = [4096, 4467, 4871, 5312, 5793, 6317, 6889, 7512]
+    weights = [base[(q - 1) % 8] << (q - 1) // 8 if q else 0 for q in codes]
+    used = sum(q > 0 for q in codes)
+    shares = [1 + w * (2**precision - used) // sum(weights) if w else 0 for w in weights]
+    shares[shares.index(max(shares))] += 2**precision - sum(shares)
+    return precision, shares
+
+
+def rans(kernels, buffers):
+    body, tables = zlib.decompress(bytes(buffers["rans_tables"])), []
+    levels = {kernel["table"]: kernel["k"] for kernel in kernels}
+    for number in range(len(levels)):
+        tables.append(table(body, levels[number]))
+        body = body[1 + levels[number] :]
+    words = iter(map(int, buffers["rans_words"]))
+    states = list(map(int, buffers["rans_states"]))
+    lanes = len(states)
+    for kernel in kernels:
+        precision, shares = tables[kernel["table"]]
+        n = kernel["n"]
+        if 2**precision in shares:
+            yield [shares.index(2**precision)] * n
+            continue
+        slots = np.repeat(np.arange(len(shares)), shares)
+        starts = np.cumsum(shares) - shares
+        indices = []
+        row = 0
+        while row * lanes < n:
+            pair = 2 if (row + 2) * lanes <= n else 1
+            for lane in range(lanes):
+                if row * lanes + lane >= n:
+                    break
+                for _ in range(pair):
+                    slot = states[lane] % 2**precision
+                    level = int(slots[slot])
+                    states[lane] = (states[lane] >> precision) * shares[level] + (
+                        slot - int(starts[level]))
+                    indices.append((row + _, lane, level))
+                if states[lane] < 2**32:
+                    states[lane] = states[lane] << 32 | next(words)
+            row += pair
+        yield [level for _, _, level in sorted(indices)]
+    assert all(state == 2**32 for state in states) and next(words, None) is None
+
+
+@pytest.mark.parametrize("coder", ["raw", "index_map", "rans"])
+def test_a_stranger_reads_every_weight(tmp_path, container, coder):
+    write_container(tmp_path / "model.h5", container, coder=coder)
+    weights = read_as_specified(tmp_path / "model.h5")
+    expected = container.shared.weights()
+    assert set(weights) == set(expected)
+    for path, array in expected.items():
+        assert weights[path].dtype == array.dtype, path
+        np.testing.assert_array_equal(weights[path], array)
+
+
+def test_attributes_name_the_format(tmp_path, container):
+    write_container(tmp_path / "model.h5", container)
+    with h5py.File(tmp_path / "model.h5") as file:
+        assert file.attrs["format"] == b"cxcompress"
+        assert file.attrs["format_version"] == 1
+        assert file.attrs["compression"] == b"uCWS"
+        assert bytes(file["architecture"][()]).decode() == container.architecture
+        assert json.loads(bytes(file["card"][()])) == container.card.to_dict()
+        for name, graph in container.graph.items():
+            assert bytes(file[f"graph/{name}/flatbuffer"][()]) == graph.flatbuffer
+            assert json.loads(bytes(file[f"graph/{name}/placement"][()])) == graph.placement
