@@ -11,7 +11,7 @@ class InputError(ValueError):
     The message is one line. It names the file or the flag, the value received and the mend.
 
     Example:
-        >>> raise InputError("model.h5: not an HDF5 file (starts with b'PK'); give a Keras .h5 or .keras")
+        >>> raise InputError("model.h5: not an HDF5 file; give a Keras .h5 or .keras")
     """
 
     def __init__(self, message: str):

@@ -203,7 +203,8 @@ class RunFolder:
     """The folder of one run of a command. Use `RunFolder.open` as a context manager.
 
     On a clean end the state in `run.json` becomes `"done"`; after an exception or an interrupt it
-    stays `"unfinished"`, and the same command continues.
+    stays `"unfinished"`, and the same command continues. After bad input, a folder that holds no
+    finished work is removed again.
     """
 
     def __init__(self, path: Path, record: dict[str, Any]):
@@ -271,6 +272,10 @@ class RunFolder:
         if kind is None:
             self.record["state"] = "done"
             self.write_json("run.json", self.record)
+        elif issubclass(kind, InputError):
+            if [entry.name for entry in self.path.iterdir()] == ["run.json"]:
+                (self.path / "run.json").unlink()
+                self.path.rmdir()
 
     def run_units(self, units: Sequence[WorkUnit], description: str) -> dict[str, Any]:
         """`run_units` with the results kept in this folder."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "compress": "compress a Keras model and measure what that costs",
     "time_space_eval": "time and size of a compressed file beside its original",
+    "quantizer_sweep": "one network under every quantiser and number of levels",
     "train": "train one of the built-in models on a collection",
     "demo": "compress a bundled model on generated data and write a report",
     "info": "print what a compressed file says of itself",

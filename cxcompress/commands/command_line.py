@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from cxcompress.errors import InputError
+from cxcompress.errors import InputError, MissingExtra
 
 INTERRUPTED = 130
 
@@ -43,6 +43,33 @@ def boolean(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"True or False, not {text!r}")
 
 
+def start_tensorflow() -> None:
+    """Import TensorFlow and Keras and touch a device, without the lines that TensorFlow prints.
+
+    It writes them to file descriptor 2 itself, past every logging setting. Failures to import
+    are exceptions, and are raised.
+
+    Raises:
+        MissingExtra: If TensorFlow is not installed.
+    """
+    if "tensorflow" in sys.modules:
+        return
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        import keras  # noqa: F401
+        import tensorflow as tf
+
+        tf.zeros(1)
+    except ImportError as error:
+        raise MissingExtra("tensorflow", "train") from error
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def run(
     parse: OneLineParser,
     command: Callable[[argparse.Namespace], None],
@@ -52,7 +79,7 @@ def run(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.captureWarnings(True)
-    for noisy in ("absl", "tensorflow", "h5py", "PIL", "matplotlib", "fontTools"):
+    for noisy in ("absl", "tensorflow", "h5py", "PIL", "matplotlib", "fontTools", "py.warnings"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         command(parse.parse_args(argv))

@@ -46,22 +46,29 @@ def sizes(stem: Path, original: int, parts: Mapping[str, int]) -> None:
     """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6.4, 2.1))
-        axes.barh(1, original / 1e3, color=GREY, label="float32 parameters")
+        axes.barh(1, original / 1e3, color=GREY)
         left = 0.0
-        colours = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, "#F0E442", "#000000")
-        shown = {name: count for name, count in parts.items() if count > 0}
-        for colour, (name, count) in zip(colours, shown.items(), strict=False):
-            axes.barh(0, count / 1e3, left=left, color=colour, label=f"{name}")
+        colours = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
+        for colour, (name, count) in zip(colours, _large_parts(parts).items(), strict=False):
+            axes.barh(0, count / 1e3, left=left, color=colour, label=f"{name}: {count:,} bytes")
             left += count / 1e3
         total = sum(parts.values())
         axes.text(original / 1e3, 1, f" {original / 1e3:,.0f} kB", va="center")
         axes.text(left, 0, f" {total / 1e3:,.0f} kB = {total / original:.3f} of it", va="center")
-        axes.set_yticks([0, 1], ["compressed file", "original"])
+        axes.set_yticks([0, 1], ["compressed file", "float32 parameters"])
         axes.set_xlim(0, 1.18 * max(original, total) / 1e3)
         axes.set_xlabel("size [kB, 1 kB = 1,000 bytes]")
-        axes.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.45, -0.3), frameon=False,
+        axes.legend(ncols=2, loc="upper center", bbox_to_anchor=(0.45, -0.3), frameon=False,
                     fontsize=8)
         _save(figure, stem)
+
+
+def _large_parts(parts: Mapping[str, int]) -> dict[str, int]:
+    """Parts of at least 2% of the whole, then all smaller ones together."""
+    limit = 0.02 * sum(parts.values())
+    large = {name: count for name, count in parts.items() if count >= limit}
+    small = {name: count for name, count in parts.items() if 0 < count < limit}
+    return large | ({"everything else": sum(small.values())} if small else {})
 
 
 def differences(
@@ -76,6 +83,7 @@ def differences(
         metric: Name for the axis.
     """
     colours = {"non-inferior": GREEN, "inferior": VERMILION, "undecided": GREY}
+    markers = {"non-inferior": "o", "inferior": "X", "undecided": "s"}
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6.4, 1.1 + 0.27 * len(rows)))
         finite = [abs(row[key]) for row in rows for key in ("low", "high", "difference")
@@ -90,16 +98,16 @@ def differences(
                 continue
             colour = colours[row["verdict"]]
             axes.plot([row["low"], row["high"]], [place, place], color=colour, lw=1.6)
-            marker = {"non-inferior": "o", "inferior": "X", "undecided": "s"}[row["verdict"]]
-            axes.plot(row["difference"], place, marker=marker, color=colour, ms=5)
+            axes.plot(row["difference"], place, marker=markers[row["verdict"]], color=colour, ms=5)
         axes.set_yticks(range(len(rows)),
                         [f"{row['name']} (n+ = {row['positives']})" for row in rows])
-        axes.invert_yaxis()
+        axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(-reach, reach)
         axes.set_xlabel(f"{metric}: compressed − original, 95% interval "
                         f"(shaded: worse by more than {margin:g})")
-        for verdict, marker in (("non-inferior", "o"), ("undecided", "s"), ("inferior", "X")):
-            axes.plot([], [], marker=marker, ls="", color=colours[verdict], label=verdict)
+        for verdict in dict.fromkeys(row["verdict"] for row in rows):
+            axes.plot([], [], marker=markers[verdict], ls="", color=colours[verdict],
+                      label=verdict)
         axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
         _save(figure, stem)
 
@@ -114,7 +122,8 @@ def layer_sensitivity(stem: Path, rows: Sequence[Mapping]) -> None:
     with plt.rc_context(STYLE):
         figure, (upper, lower) = plt.subplots(2, 1, figsize=(6.4, 4.0), sharex=True)
         places = np.arange(len(rows))
-        upper.bar(places, [row["sqnr_db"] for row in rows], color=SKY)
+        finite = [row["sqnr_db"] if np.isfinite(row["sqnr_db"]) else 0 for row in rows]
+        upper.bar(places, finite, color=SKY)
         upper.set_ylabel("weight SQNR [dB]")
         lower.bar(places, [100 * row["output_change"] for row in rows], color=ORANGE)
         lower.set_ylabel("output change\nfrom this layer alone\n[% of output's sd]")
@@ -122,30 +131,6 @@ def layer_sensitivity(stem: Path, rows: Sequence[Mapping]) -> None:
         if len(rows) <= 30:
             names = [row["kernel"].removesuffix("/kernel") for row in rows]
             lower.set_xticks(places, names, rotation=60, ha="right", fontsize=7)
-        _save(figure, stem)
-
-
-def codebooks(stem: Path, weights: Mapping[str, NDArray], values: Mapping[str, NDArray]) -> None:
-    """Histogram of the weights of each codebook, and its shared values below as ticks.
-
-    Args:
-        stem: Path without suffix.
-        weights: float32 original weights by codebook name (at most 6 are drawn).
-        values: Shared values by codebook name.
-    """
-    names = list(values)[:6]
-    with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(len(names), 1, figsize=(6.4, 1.7 * len(names)), squeeze=False)
-        for axes, name in zip(grid[:, 0], names, strict=True):
-            counts, edges = np.histogram(weights[name], bins=200)
-            axes.stairs(counts + 0.5, edges, fill=True, color=SKY)
-            axes.set_yscale("log")
-            axes.plot(values[name], np.full(values[name].size, 0.6), "|", color=VERMILION, ms=9,
-                      mew=0.7)
-            axes.set_title(f"{name}: {values[name].size} shared values", fontsize=9, loc="left")
-            axes.set_ylabel("weights [count]")
-        grid[-1, 0].set_xlabel("weight (red ticks: shared values)")
-        figure.tight_layout()
         _save(figure, stem)
 
 
@@ -169,4 +154,42 @@ def latencies(stem: Path, seconds: Mapping[str, NDArray]) -> None:
         axes.set_ylim(len(seconds) - 0.5, -0.7)
         axes.set_xscale("log")
         axes.set_xlabel("time of one call [ms, log scale]; dot: median; ticks: single calls")
+        _save(figure, stem)
+
+
+def quantizer_sweep(stem: Path, rows: Sequence[Mapping]) -> None:
+    """Cross-entropy and AUROC against the size of the file, a line a quantiser.
+
+    Args:
+        stem: Path without suffix.
+        rows: Mappings with `compression`, `k`, `bytes` and, for `cross_entropy` and
+            `auroc_macro`, `<metric>_original_value` and `<metric>_compressed_{value,low,high}`.
+    """
+    names = list(dict.fromkeys(row["compression"] for row in rows))
+    colours = {"UQ": BLUE, "CWS": ORANGE, "PWS": PURPLE, "ECSQ": GREEN}
+    with plt.rc_context(STYLE):
+        figure, both = plt.subplots(1, 2, figsize=(7.6, 3.6))
+        for axes, metric, label in zip(both, ("cross_entropy", "auroc_macro"),
+                                       ("cross-entropy [nats]", "AUROC, macro"), strict=True):
+            for name in names:
+                chosen = sorted((row for row in rows if row["compression"] == name),
+                                key=lambda row: row["bytes"])
+                quantizer = name.removeprefix("pr").removeprefix("u")
+                values, low, high = (
+                    np.array([row[f"{metric}_compressed_{part}"] for row in chosen], float)
+                    for part in ("value", "low", "high"))
+                axes.errorbar(
+                    [row["bytes"] / 1e3 for row in chosen], values,
+                    yerr=np.abs([values - low, high - values]), label=name, lw=1, capsize=2,
+                    elinewidth=0.6, ms=4, color=colours.get(quantizer, GREY),
+                    marker="s" if name.startswith("pr") else "o",
+                    ls="-" if "u" in name.removeprefix("pr")[:1] else "--")
+            axes.axhline(rows[0][f"{metric}_original_value"], color="black", lw=0.8, ls=":")
+            axes.set_xscale("log")
+            axes.set_xlabel("compressed file [kB]")
+            axes.set_ylabel(label)
+        both[0].set_yscale("log")
+        both[0].legend(ncols=5, loc="lower left", bbox_to_anchor=(0, 1.02), frameon=False,
+                       fontsize=8)
+        figure.tight_layout()
         _save(figure, stem)

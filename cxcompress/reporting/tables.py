@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cxcompress.evaluation import Estimate, Ratio
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -16,18 +20,21 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}"
 
 
-def interval(value: float, low: float, high: float, digits: int = 3) -> str:
-    """`0.912 (0.871 to 0.943)`."""
-    if not math.isfinite(value):
+def interval(estimate: Estimate, digits: int = 3, sign: bool = False) -> str:
+    """`0.912 (0.871 to 0.943)`; `sign` writes a plus before positive numbers."""
+    if not math.isfinite(estimate.value):
         return "undefined"
-    return f"{number(value, digits)} ({number(low, digits)} to {number(high, digits)})"
+    plus = "+" if sign else ""
+    value, low, high = (
+        f"{part:{plus}.{digits}f}" if math.isfinite(part) else "–"
+        for part in (estimate.value, estimate.low, estimate.high)
+    )
+    return f"{value} ({low} to {high})"
 
 
-def ratio(value: float | None) -> str:
-    """A ratio (ours / original) with its inverse beside it: `0.250 (4.0× smaller)` without noun."""
-    if value is None or not math.isfinite(value) or value <= 0:
-        return "–"
-    return f"{value:.3f} (1/{1 / value:.2f})"
+def ratio(measured: Ratio | None) -> str:
+    """Ours / original with its inverse beside it: `0.2500 (1/4.00)`."""
+    return "–" if measured is None else f"{measured.value:.4f} (1/{measured.inverse:.2f})"
 
 
 def byte_count(count: float) -> str:

@@ -1,0 +1,300 @@
+"""`compress.py`: a Keras model in, a compressed `.h5` and the proof of what it costs out."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cxcompress.commands.command_line import boolean, parser, run, start_tensorflow
+from cxcompress.errors import InputError
+from cxcompress.quantization import Compression
+from cxcompress.reporting.tables import byte_count, interval, number, ratio, text_table
+from cxcompress.runs import RunFolder, atomic_path
+
+if TYPE_CHECKING:
+    from cxcompress.pipeline import CompressionResult
+    from cxcompress.storage import ContainerSizes
+
+log = logging.getLogger(__name__)
+
+BUNDLED_MODEL = Path("pretrained") / "small_cxr_synthetic.h5"
+BUNDLED_DATA = "synthetic:cxr"
+PRESETS = ("auto", "0-1", "-1-1", "imagenet", "xrv", "none")
+EXAMPLE = ("python experiments/compress.py --compression uCWS --net model.h5 "
+           "--data_path images --clustercnn 256 --clusterfc 256")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The flags of `compress.py`; the prior work's keep their names."""
+    parse = parser("compress.py", "Compress a Keras model by weight sharing and measure what that "
+                   "costs the diagnosis.", EXAMPLE)
+    add = parse.add_argument
+    add("--compression", default="uCWS", help="UQ, CWS, PWS or ECSQ; u… = one codebook for all "
+        "convolutions and one for all dense layers; pr… = prune first; pr alone (uCWS)")
+    add("--net", help="a .keras, .h5 or .hdf5 model (default: a bundled model and generated data)")
+    add("--data_path", help="images to judge the model by: train|val|test/<class>/… , an .npz, "
+        "medmnist:<name>, synthetic:cxr. Without it the model is quantised only")
+    add("--clustercnn", type=int, default=256, metavar="K",
+        help="shared values of convolutions; 0 leaves them float (256)")
+    add("--clusterfc", type=int, default=256, metavar="K",
+        help="shared values of dense layers; 0 leaves them float (256)")
+    add("--prcnn", type=float, default=0, metavar="PERCENT",
+        help="percent of each convolution's weights to prune first, 0 to 100; needs pr… (0)")
+    add("--prfc", type=float, default=0, metavar="PERCENT",
+        help="percent of each dense layer's weights to prune first, 0 to 100; needs pr… (0)")
+    add("--keep_float", nargs="+", default=[], metavar="LAYER",
+        help="layers or kernels to leave as they are, by name")
+    add("--tr", type=float, default=None,
+        help="ECSQ: relative change of its cost at which it has converged")
+    add("--lambd", type=float, default=None,
+        help="ECSQ: weight of the rate, instead of finding it for K levels")
+    add("--coder", default="rans", choices=("rans", "index_map", "raw", "smallest"),
+        help="how index maps are stored (rans)")
+    add("--preprocessing", default="auto", choices=PRESETS,
+        help="scale of the network's input; auto finds it out and says so (auto)")
+    add("--classes", help="class names in the order of the model's outputs, comma-separated")
+    add("--margin", type=float, default=0.02,
+        help="non-inferiority margin, absolute, in the metric's units (0.02)")
+    add("--no_sensitivity", action="store_true",
+        help="do not measure what each layer alone does to the output")
+    add("--internal_ho", type=boolean, default=False, metavar="True|False",
+        help="True: judge on validation and leave the test part alone (False)")
+    add("--epochs", type=int, default=0, help="epochs of fine-tuning; this version quantises "
+        "without fine-tuning, so only 0 (0)")
+    add("--minibatch", type=int, default=32, help="images a step (32)")
+    add("--learning_rate", type=float, default=1e-3,
+        help="fine-tuning: learning rate of biases and BatchNormalization (0.001)")
+    add("--lr_cumulative", type=float, default=1e-3,
+        help="fine-tuning: learning rate of the shared values (0.001)")
+    add("--ptnc", type=int, default=0, help="fine-tuning: patience in epochs (0)")
+    return parse
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    return run(build_parser(), lambda arguments: print(compress_command(arguments).text), argv)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What the command leaves behind, for the commands that build on it."""
+
+    folder: Path
+    container: Path
+    result: CompressionResult
+    sizes: ContainerSizes
+    text: str
+
+
+def run_stem(arguments: argparse.Namespace) -> str:
+    """`<prfc-prcnn-kfc-kcnn-lr-lrcum-patience-epochs>`, the name of the run's folder."""
+    return "-".join(
+        f"{value:g}" for value in (
+            arguments.prfc, arguments.prcnn, arguments.clusterfc, arguments.clustercnn,
+            arguments.learning_rate, arguments.lr_cumulative, arguments.ptnc, arguments.epochs))
+
+
+def compress_command(arguments: argparse.Namespace) -> Outcome:
+    """Compress, write the run folder and return what was found.
+
+    Raises:
+        InputError: If a flag, a file or the data cannot be used.
+    """
+    if arguments.epochs != 0:
+        raise InputError(f"--epochs {arguments.epochs}: this version quantises without "
+                         "fine-tuning; give --epochs 0")
+    compression = Compression.parse(
+        arguments.compression, clustercnn=arguments.clustercnn, clusterfc=arguments.clusterfc,
+        prcnn=arguments.prcnn, prfc=arguments.prfc, keep_float=arguments.keep_float,
+        tr=arguments.tr, lambd=arguments.lambd)
+    net, data = arguments.net, arguments.data_path
+    if net is None:
+        net, data = bundled_model(), data or BUNDLED_DATA
+    if not Path(net).is_file():
+        raise InputError(f"--net {net}: no such file")
+
+    start_tensorflow()
+    from cxcompress.pipeline import compress
+    from cxcompress.pipeline.inputs import file_sha256
+
+    described = vars(arguments) | {"net": str(net), "net_sha256": file_sha256(Path(net)),
+                                   "data_path": data}
+    for name in ("output_path", "overwrite"):
+        described.pop(name)
+    path = Path(arguments.output_path) / compression.name / run_stem(arguments)
+    with RunFolder.open(path, described, overwrite=arguments.overwrite) as folder:
+        result = compress(
+            net, data, compression, preprocessing=arguments.preprocessing,
+            classes=arguments.classes.split(",") if arguments.classes else None,
+            judge_on="val" if arguments.internal_ho else "test", margin=arguments.margin,
+            batch_size=arguments.minibatch, sensitivity=not arguments.no_sensitivity,
+            seed=arguments.seed, units_folder=path / "units")
+        container = path / f"{path.name}-{metric_suffix(result)}.h5"
+        # An interrupted run may have written it already; it is the same file.
+        sizes = result.save(container, coder=arguments.coder, overwrite=True)
+        text = write_results(folder, result, sizes, container, Path(net).stat().st_size)
+    return Outcome(path, container, result, sizes, text)
+
+
+def bundled_model() -> Path:
+    """The model that ships with the repository.
+
+    Raises:
+        InputError: If this is an installation without it.
+    """
+    path = Path(__file__).resolve().parents[2] / BUNDLED_MODEL
+    if not path.is_file():
+        raise InputError(f"no --net given, and this installation has no {BUNDLED_MODEL}; "
+                         "give --net, or work in a clone of the repository")
+    return path
+
+
+def metric_suffix(result: CompressionResult) -> str:
+    """The end of the container's name: macro AUROC on the judged part, or the weights' SQNR."""
+    if result.after:
+        return f"auroc{number(result.after['auroc_macro'].value, 4)}"
+    return f"sqnr{number(result.sqnr_db, 1)}dB"
+
+
+def write_results(
+    folder: RunFolder, result: CompressionResult, sizes: ContainerSizes, container: Path,
+    file_bytes: int,
+) -> str:
+    """Write tables, figures and the report of a result; returns the text for the terminal."""
+    from cxcompress.reporting.compression_report import write_report
+
+    summary = size_rows(result, sizes, file_bytes)
+    metrics = metric_rows(result)
+    layers = layer_rows(result, sizes)
+    folder.write_json("results.json", folder.record | {
+        "state": "done", "container": container.name, "sizes": sizes, "summary": summary,
+        "synthetic": result.synthetic, "notes": list(result.notes), "layers": result.layers,
+        "before": result.before, "after": result.after, "judged_on": result.judged_on,
+        "comparison": result.comparison.to_dict() if result.comparison else None})
+    folder.write_csv(f"results_compression_{result.container.compression}.csv",
+                     results_rows(result, sizes))
+    folder.write_csv("layers.csv", [dataclasses.asdict(layer) for layer in result.layers])
+    for name in ("original", "compressed"):
+        record = getattr(result, name)
+        if record is not None:
+            with atomic_path(folder.path / f"predictions_{name}.npz") as temporary:
+                record.save(temporary)
+    write_report(folder.path, result, sizes, summary, metrics, layers)
+    parts = [*(f"note: {note}" for note in result.notes), "",
+             text_table(summary, right=("value",)), ""]
+    if metrics:
+        parts += [text_table(metrics, right=("n", "positives")), "",
+                  f"judged on {result.judged_on}, {len(result.original.image_id)} images; largest "
+                  f"change of any probability {result.largest_change:.4f}",
+                  *result.comparison.summary(), ""]
+    parts += [text_table(layers, right=tuple(layers[0])[2:]), "",
+              f"compressed file  {container}", f"report           {folder.path}/report.html",
+              "cxcompress is a research tool, not a medical device."]
+    return "\n".join(parts)
+
+
+def size_rows(
+    result: CompressionResult, sizes: ContainerSizes, file_bytes: int
+) -> list[dict[str, str]]:
+    """The table of bytes and ratios, as text."""
+    from cxcompress.evaluation import Ratios
+
+    ratios = Ratios.of(container_bytes=sizes.total, parameters=result.parameters,
+                       file_bytes=file_bytes)
+    rows = {
+        "original, 4 bytes a parameter": byte_count(ratios.space_ratio.original),
+        "original file as given": byte_count(file_bytes),
+        "compressed file": byte_count(sizes.total),
+        "space_ratio (compressed / 4 bytes a parameter)": ratio(ratios.space_ratio),
+        "file_ratio (compressed / file as given, which may hold optimizer state)":
+            ratio(ratios.file_ratio),
+    }
+    if result.container.shared.kernels:
+        papers = papers_formulas(result)
+        rows |= {
+            "bits_per_weight (all that the shared kernels need)": number(sizes.bits_per_weight),
+            "entropy of the index maps, bits a weight": number(result.entropy_bits),
+            "weight SQNR": f"{number(result.sqnr_db, 1)} dB",
+            "prior_space_ratio (the prior scripts' formula, original / compressed)":
+                number(papers["prior_space_ratio"]),
+            "psi_index_map (the papers' formula, compressed / original)":
+                number(papers["psi_index_map"]),
+        }
+    return [{"what": name, "value": value} for name, value in rows.items()]
+
+
+def papers_formulas(result: CompressionResult) -> dict[str, float]:
+    """The prior work's size formulas for this model, under its own names.
+
+    They count what their authors counted, all shared kernels here, not what the file holds.
+    """
+    from cxcompress.representation.prior_formulas import prior_space_ratio, psi_index_map
+
+    shared = result.container.shared
+    sizes = [kernel.indices.size for kernel in shared.kernels.values()]
+    levels = [shared.codebooks[kernel.codebook].k for kernel in shared.kernels.values()]
+    bits = sum(size * psi_index_map(size, k) for size, k in zip(sizes, levels, strict=True))
+    return {"prior_space_ratio": prior_space_ratio(sizes, max(levels)),
+            "psi_index_map": bits / (32 * sum(sizes))}
+
+
+def metric_rows(result: CompressionResult) -> list[dict[str, str]]:
+    """The table of metrics before and after, as text; empty without data."""
+    if result.comparison is None:
+        return []
+    rows = []
+    for change in result.comparison.changes:
+        before, after = result.before[change.metric], result.after[change.metric]
+        rows.append({
+            "metric": change.metric,
+            "original (95% interval)": interval(before),
+            "after quantisation (95% interval)": interval(after),
+            "difference, higher is better": interval(change.difference, 4, sign=True),
+            "verdict": change.verdict or "",
+            "n": f"{after.n}",
+            "positives": f"{after.positives}",
+        })
+    return rows
+
+
+def layer_rows(result: CompressionResult, sizes: ContainerSizes) -> list[dict[str, str]]:
+    """The table of layers, as text, under Keras' names."""
+    return [
+        {
+            "kernel": layer.kernel,
+            "shape": "×".join(map(str, layer.shape)),
+            "levels": "float" if layer.levels is None else str(layer.levels),
+            "bits a weight": number(sizes.kernels[layer.kernel].bits_per_weight
+                                    if layer.kernel in sizes.kernels else 32, 2),
+            "SQNR dB": "exact" if layer.sqnr_db == float("inf") else number(layer.sqnr_db, 1),
+            "zeros %": number(100 * layer.sparsity, 1),
+            "output change %": number(100 * layer.output_change, 3),
+            "loss change": number(layer.loss_change, 5),
+        }
+        for layer in result.layers
+    ]
+
+
+def results_rows(result: CompressionResult, sizes: ContainerSizes) -> list[dict[str, Any]]:
+    """One row a number, for the results CSV: sizes, then every metric at both stages."""
+    rows = [
+        {"stage": "container", "metric": name, "value": value, "low": "", "high": "", "n": "",
+         "positives": "", "patients": "", "method": "counted"}
+        for name, value in (
+            ("bytes", sizes.total), ("parameters", result.parameters),
+            ("space_ratio", sizes.total / (4 * result.parameters)),
+            ("bits_per_weight", sizes.bits_per_weight), ("entropy_bits", result.entropy_bits),
+            ("sqnr_db", result.sqnr_db), ("largest_change", result.largest_change),
+            *(papers_formulas(result).items() if result.container.shared.kernels else ()))
+    ]
+    for stage, estimates in (("original", result.before), ("after quantisation", result.after)):
+        rows += [{"stage": stage, "metric": name} | dataclasses.asdict(estimate)
+                 for name, estimate in estimates.items()]
+    for change in result.comparison.changes if result.comparison else ():
+        rows.append({"stage": "difference", "metric": change.metric}
+                    | dataclasses.asdict(change.difference))
+    return rows

@@ -1,0 +1,272 @@
+"""The road from a Keras model to a compressed container, and the proof of what it costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from cxcompress import models
+from cxcompress.data.collection import Collection
+from cxcompress.evaluation import Comparison, Estimate, choose_thresholds, compare, evaluate
+from cxcompress.evaluation.plausibility import plausibility_warnings
+from cxcompress.images import Preprocessing
+from cxcompress.models import ends
+from cxcompress.pipeline import inputs as starting
+from cxcompress.pipeline.layer_reports import LayerReport, layer_reports
+from cxcompress.quantization import Compression, share_weights
+from cxcompress.representation import SharedWeights
+from cxcompress.storage import (
+    Container,
+    ContainerSizes,
+    ModelCard,
+    read_container,
+    write_container,
+)
+from cxcompress.tasks import Predictions
+
+CHECK_IMAGES = 32
+"""Images on which the sensitivity of a layer is measured, where data are given."""
+NOISE_IMAGES = 8
+"""Generated inputs on which it is measured otherwise."""
+
+
+@dataclass(frozen=True)
+class CompressionResult:
+    """All that `compress` found out.
+
+    Args:
+        container: The compressed model, ready to write.
+        parameters: Number of all parameters of the original, BatchNormalization included.
+        layers: One `LayerReport` a kernel, in network order.
+        original, compressed: Predictions on the judged part; None without data.
+        before, after: Metrics of these with n and 95% intervals.
+        comparison: Differences and verdicts; None without data.
+        judged_on: `"test"`, `"val"` or `"held-out train"`; None without data.
+        synthetic: Whether model or data are generated.
+        notes: Lines that a user must read: choices made, warnings.
+    """
+
+    container: Container
+    parameters: int
+    layers: Sequence[LayerReport]
+    original: Predictions | None = None
+    compressed: Predictions | None = None
+    before: Mapping[str, Estimate] = field(default_factory=dict)
+    after: Mapping[str, Estimate] = field(default_factory=dict)
+    comparison: Comparison | None = None
+    judged_on: str | None = None
+    synthetic: bool = False
+    notes: Sequence[str] = ()
+
+    @property
+    def entropy_bits(self) -> float:
+        """Order-0 entropy of the index maps, bits a weight, over all shared kernels."""
+        shared = [layer for layer in self.layers if layer.levels is not None]
+        sizes = [math.prod(layer.shape) for layer in shared]
+        return float(np.average([layer.entropy_bits for layer in shared], weights=sizes)) \
+            if shared else math.nan
+
+    @property
+    def sqnr_db(self) -> float:
+        """Signal-to-quantisation-noise ratio of all shared kernels together, in dB."""
+        signal = sum(layer.signal for layer in self.layers if layer.levels is not None)
+        noise = sum(layer.noise for layer in self.layers if layer.levels is not None)
+        if not signal:
+            return math.nan
+        return 10 * math.log10(signal / noise) if noise else math.inf
+
+    @property
+    def largest_change(self) -> float:
+        """Largest change of any probability of any judged image; NaN without data."""
+        if self.original is None:
+            return math.nan
+        return float(np.abs(self.compressed.score - self.original.score).max())
+
+    def save(self, path, *, coder: str = "rans", overwrite: bool = False) -> ContainerSizes:
+        """Write the container and read it back; its weights must come out exactly.
+
+        Raises:
+            InputError: If the path exists without `overwrite`, or cannot be written.
+            RuntimeError: If the file does not give the same weights back.
+        """
+        sizes = write_container(path, self.container, coder=coder, overwrite=overwrite)
+        if not same_weights(read_container(path).shared, self.container.shared):
+            raise RuntimeError(f"{path}: decoded weights differ from those written")
+        return sizes
+
+    def model(self) -> keras.Model:
+        """The compressed model as an ordinary Keras model with float weights."""
+        return models.model_from_container(self.container)
+
+
+def same_weights(one: SharedWeights, other: SharedWeights) -> bool:
+    """Whether two compressed models hold exactly the same indices, codebooks and floats."""
+    if one.kernels.keys() != other.kernels.keys() or one.unshared.keys() != other.unshared.keys():
+        return False
+    return all(
+        np.array_equal(kernel.indices, other.kernels[path].indices)
+        and np.array_equal(one.codebooks[kernel.codebook].values,
+                           other.codebooks[other.kernels[path].codebook].values)
+        for path, kernel in one.kernels.items()
+    ) and all(
+        np.array_equal(value, other.unshared[path], equal_nan=True)
+        for path, value in one.unshared.items()
+    )
+
+
+def compress(
+    model: keras.Model | str | Path,
+    data: Collection | str | Path | None = None,
+    compression: str | Compression = "uCWS",
+    k: int = 256,
+    *,
+    preprocessing: str | Preprocessing = "auto",
+    classes: Sequence[str] | None = None,
+    judge_on: str = "test",
+    margin: float = 0.02,
+    resamples: int = 1000,
+    batch_size: int = starting.BATCH_SIZE,
+    sensitivity: bool = True,
+    seed: int = 0,
+    units_folder: Path | None = None,
+) -> CompressionResult:
+    """Compress a Keras model by weight sharing and measure what that costs.
+
+    Args:
+        model: A Keras model, or a path that `models.load_model` reads. A model object keeps its
+            weights.
+        data: A collection, or what `open_collection` opens; None quantises only.
+        compression: A name such as `"uCWS"` or `"pruECSQ"`, or a parsed `Compression`.
+        k: Number of shared values, for a name; a `Compression` carries its own.
+        preprocessing: A preset name, an object, or `"auto"`: the model's card, else its own
+            `Rescaling` layer, else the preset with the least cross-entropy on training images.
+        classes: Class names in the order of the model's outputs.
+        judge_on: `"test"`, or `"val"` to leave the test part alone.
+        margin: Non-inferiority margin, in the metric's own units.
+        resamples: Bootstrap resamples.
+        batch_size: Images a prediction step.
+        sensitivity: Whether to measure what each layer alone does to the output.
+        seed: Seed of everything random.
+        units_folder: Where finished layers are kept, so that an interrupted call resumes.
+
+    Returns:
+        A `CompressionResult`; nothing is written but `units_folder`.
+
+    Raises:
+        InputError: If model, data and flags do not fit each other.
+    """
+    notes: list[str] = []
+    model, card, provenance = starting.open_model(model)
+    if isinstance(compression, str):
+        compression = Compression.parse(compression, clustercnn=k, clusterfc=k)
+    shared = share_model(model, compression, seed)
+    notes += fewer_levels(shared, compression)
+
+    if data is None:
+        notes.append("no data given: not fine-tuned, not evaluated")
+        study, check, labels = None, noise_inputs(model, seed), None
+    else:
+        study = starting.open_study(model, card, data, classes, preprocessing, seed, notes)
+        images = starting.evenly(study.collection.val or study.collection.test, CHECK_IMAGES)
+        check, labels = study.preprocessing.batch(images.images), images.labels
+    layers = layer_reports(
+        model, shared, check if sensitivity else check[:0], labels,
+        study.task if study else None, units_folder,
+    )
+
+    card = ModelCard(
+        task=study.task.name if study else (card.task if card else ""),
+        classes=study.task.classes if study else (card.classes if card else ()),
+        preprocessing=study.preprocessing.to_dict() if study else (
+            card.preprocessing if card else None),
+        provenance=provenance | {"compression": compression.get_config(), "seed": seed},
+        licence=card.licence if card else "",
+        synthetic=bool(card and card.synthetic),
+    )
+    result = CompressionResult(
+        container=Container(shared, models.architecture_json(model), None, card,
+                            compression.name),
+        parameters=model.count_params(), layers=layers, notes=notes,
+        synthetic=card.synthetic or bool(study and study.collection.synthetic),
+    )
+    if study is None:
+        return result
+    return _judged(result, model, study, judge_on, margin, resamples, batch_size, seed)
+
+
+def share_model(model: keras.Model, compression: Compression, seed: int = 0) -> SharedWeights:
+    """The model's weights with its kernels shared as `compression` says; the model is unchanged.
+
+    Raises:
+        InputError: If the model has no kernel, or a weight is NaN or infinite.
+    """
+    shared = share_weights(
+        {kernel.path: (np.asarray(kernel.variable), kernel.family)
+         for kernel in models.kernels(model)},
+        compression, seed=seed,
+    )
+    rest = {path: value for path, value in models.weights(model).items()
+            if path not in shared.kernels}
+    return SharedWeights(shared.codebooks, shared.kernels, rest | shared.unshared)
+
+
+def fewer_levels(shared: SharedWeights, compression: Compression) -> list[str]:
+    """One line a codebook that holds fewer values than asked for."""
+    if compression.scope == "layer":
+        return []  # the table of layers says it for each
+    return [
+        f"codebook {name}: {codebook.k} shared values instead of {compression.k_for(name)}; "
+        "the quantizer, or the number of distinct weights, allows no more"
+        for name, codebook in shared.codebooks.items() if codebook.k < compression.k_for(name)
+    ]
+
+
+def noise_inputs(model: keras.Model, seed: int) -> np.ndarray:
+    """Generated inputs for a model that came without images: uniform noise, float32.
+
+    In 0–255 where the model rescales its input itself, else in 0–1.
+    """
+    size, channels = starting.input_size(model)
+    noise = np.random.default_rng(seed).random((NOISE_IMAGES, *size, channels), np.float32)
+    return noise * 255 if ends.rescales_input(model) else noise
+
+
+def _judged(
+    result: CompressionResult, model: keras.Model, study: starting.Study, judge_on: str,
+    margin: float, resamples: int, batch_size: int, seed: int,
+) -> CompressionResult:
+    """The result with predictions, metrics and verdicts of the judged part."""
+    part, name = study.judged_part(judge_on, result.notes)
+    shared = result.container.shared
+    original = study.record(model, part, batch_size, "Original model")
+    weights = models.weights(model)
+    models.set_weights(model, shared.weights())
+    try:
+        compressed = study.record(model, part, batch_size, "Compressed model")
+        thresholds, comparison = None, compare(
+            original, compressed, margin=margin, resamples=resamples, seed=seed)
+        if study.task.name == "multilabel" and study.collection.val is not None:
+            thresholds = choose_thresholds(
+                study.record(model, study.collection.val, batch_size, "Thresholds"))
+    finally:
+        models.set_weights(model, weights)
+    before = evaluate(original, resamples=resamples, seed=seed)
+    after = evaluate(compressed, resamples=resamples, seed=seed)
+    card = dataclasses.replace(
+        result.container.card, thresholds=thresholds,
+        metrics={"part": name, "collection": study.collection.name,
+                 "collection_is_synthetic": study.collection.synthetic,
+                 "original": {key: dataclasses.asdict(value) for key, value in before.items()},
+                 "compressed": {key: dataclasses.asdict(value) for key, value in after.items()}})
+    return dataclasses.replace(
+        result, container=dataclasses.replace(result.container, card=card),
+        original=original, compressed=compressed, before=before, after=after,
+        comparison=comparison, judged_on=name,
+        notes=[*result.notes, *plausibility_warnings(original)],
+    )

@@ -1,0 +1,271 @@
+"""What a compression starts from: the model, its data, and the preprocessing that joins them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from cxcompress import models, tasks
+from cxcompress.data import open_collection, with_validation
+from cxcompress.data.collection import Collection, Part
+from cxcompress.errors import InputError
+from cxcompress.evaluation import metrics
+from cxcompress.evaluation.records import ReadyRecord
+from cxcompress.images import Preprocessing
+from cxcompress.models import ends
+from cxcompress.runs import progress
+from cxcompress.storage import ModelCard
+from cxcompress.tasks import Predictions, Task
+
+BATCH_SIZE = 32
+TRIAL_IMAGES = 128
+"""Training images on which `"auto"` preprocessing tries the presets."""
+PRESETS = ("0-1", "-1-1", "imagenet", "xrv", "none")
+
+
+def open_model(
+    source: keras.Model | str | Path,
+) -> tuple[keras.Model, ModelCard | None, dict[str, Any]]:
+    """The model, its card (of a container, or `<stem>.card.json` beside the file) and provenance.
+
+    Raises:
+        InputError: If the file cannot be read, or the model has several inputs or outputs.
+    """
+    card, provenance = None, {}
+    if isinstance(source, str | Path):
+        path = Path(source)
+        model = models.load_model(path)
+        provenance = {"net": path.name, "net_bytes": path.stat().st_size,
+                      "net_sha256": file_sha256(path)}
+        card = read_card_beside(path)
+    else:
+        model = source
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise InputError(f"{provenance.get('net', model.name)}: has {len(model.inputs)} inputs and "
+                         f"{len(model.outputs)} outputs; models of one input and one output can "
+                         "be compressed")
+    return model, card, provenance
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_card_beside(path: Path) -> ModelCard | None:
+    """The card `<stem>.card.json` beside a model file, or None.
+
+    Raises:
+        InputError: If there is one that cannot be read.
+    """
+    beside = path.with_name(path.stem + ".card.json")
+    if not beside.exists():
+        return None
+    try:
+        return ModelCard.from_dict(json.loads(beside.read_text()))
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{beside}: not a model card ({error}); mend it or move it away") from error
+
+
+def input_size(model: keras.Model) -> tuple[tuple[int, int], int]:
+    """Height and width, and channels, that the model takes (images, channels last).
+
+    Raises:
+        InputError: If its input is not an image of a fixed size.
+    """
+    shape = tuple(model.inputs[0].shape)
+    if len(shape) != 4 or None in shape[1:]:
+        raise InputError(f"the model takes inputs of shape {shape}; give a model whose input is "
+                         "(batch, height, width, channels) with fixed numbers")
+    return (shape[1], shape[2]), shape[3]
+
+
+def open_data(
+    data: Collection | str | Path, model: keras.Model, classes: Sequence[str] | None, seed: int
+) -> Collection:
+    """The collection, at the model's input size where it is generated.
+
+    Raises:
+        InputError: If it has no labels that a classifier can be judged by.
+    """
+    size, channels = input_size(model)
+    if not isinstance(data, Collection):
+        data = open_collection(data, size=size[0], seed=seed, classes=classes)
+    if data.task not in ("multiclass", "multilabel"):
+        raise InputError(f"{data.name}: holds {data.task} annotations; compress.py judges "
+                         "multiclass and multilabel models. Leave --data_path out to quantise only")
+    return data
+
+
+def open_with_validation(collection: Collection, seed: int, notes: list[str]) -> Collection:
+    """The collection with a validation part: 15% of train where it brings none, said in `notes`."""
+    if collection.val is not None or collection.train is None:
+        return collection
+    held = with_validation(collection, seed=seed)
+    notes.append(f"{collection.name} has no val part: {len(held.val)} of "
+                 f"{len(collection.train)} training images held out for validation, "
+                 + ("by patient" if collection.patients_known else "patients unknown"))
+    return held
+
+
+def evenly(part: Part, count: int) -> Part:
+    """At most `count` images, evenly spaced over the part."""
+    if len(part) <= count:
+        return part
+    return part.select(np.linspace(0, len(part) - 1, count).round().astype(int))
+
+
+@dataclass(frozen=True)
+class Study:
+    """A model's data as it sees them: the collection, the task and the preprocessing.
+
+    Args:
+        collection: With a `val` part wherever there is a `train` part.
+        task: From the model's outputs to records.
+        preprocessing: From stored image to network input.
+    """
+
+    collection: Collection
+    task: Task
+    preprocessing: Preprocessing
+
+    def judged_part(self, wanted: str, notes: list[str]) -> tuple[Part, str]:
+        """The part that verdicts come from, and its name; says so where it is not the wanted one.
+
+        Raises:
+            InputError: If the collection has neither a test nor a validation part.
+        """
+        for name in dict.fromkeys((wanted, "test", "val") if wanted == "test" else ("val",)):
+            part = getattr(self.collection, name)
+            if part is not None and len(part):
+                if name != wanted:
+                    notes.append(f"{self.collection.name} has no {wanted} part: judged on {name}")
+                return part, name
+        raise InputError(f"{self.collection.name}: has no {wanted} part to judge the model on")
+
+    def record(
+        self, model: keras.Model, part: Part, batch_size: int, description: str
+    ) -> Predictions:
+        """What the model says of every image of a part, beside what is true."""
+        outputs = predict(model, part, self.preprocessing, batch_size, description)
+        return self.task.record(outputs, part.labels, part.image_id, part.patient_id)
+
+
+def open_study(
+    model: keras.Model,
+    card: ModelCard | None,
+    data: Collection | str | Path,
+    classes: Sequence[str] | None,
+    preprocessing: str | Preprocessing,
+    seed: int,
+    notes: list[str],
+) -> Study:
+    """Open the data and find out how the model sees them; choices are said in `notes`.
+
+    Raises:
+        InputError: If the data cannot be read, or do not fit the model.
+    """
+    collection = open_with_validation(open_data(data, model, classes, seed), seed, notes)
+    if classes is None and card is not None and card.classes:
+        collection = in_class_order(collection, card.classes)
+    task = tasks.get(collection.task, collection.classes, ends.gives_logits(model))
+    chosen = choose_preprocessing(model, collection, task, preprocessing, card, notes)
+    return Study(collection, task, chosen)
+
+
+def in_class_order(collection: Collection, classes: Sequence[str]) -> Collection:
+    """The collection with its label columns in the order of `classes`.
+
+    Raises:
+        InputError: If the two do not name the same classes.
+    """
+    if sorted(classes) != sorted(collection.classes):
+        raise InputError(f"{collection.name}: has the classes {', '.join(collection.classes)}, "
+                         f"the model's card {', '.join(classes)}; give --classes in the order of "
+                         "the model's outputs")
+    columns = [collection.classes.index(name) for name in classes]
+
+    def reordered(part: Part | None) -> Part | None:
+        return part and dataclasses.replace(part, labels=part.labels[:, columns])
+
+    return dataclasses.replace(
+        collection, classes=tuple(classes), train=reordered(collection.train),
+        val=reordered(collection.val), test=reordered(collection.test))
+
+
+def predict(
+    model: keras.Model, part: Part, preprocessing: Preprocessing, batch_size: int, description: str
+) -> NDArray[np.float32]:
+    """The model's outputs for every image of a part, with a progress bar.
+
+    Returns:
+        float32 `(n, …)`.
+    """
+    starts = range(0, len(part), batch_size)
+    outputs = [
+        np.asarray(model.predict_on_batch(
+            preprocessing.batch(part.select(np.arange(start, min(start + batch_size, len(part))))
+                                .images)))
+        for start in progress(starts, description, total=len(starts))
+    ]
+    return np.concatenate(outputs).astype(np.float32)
+
+
+def choose_preprocessing(
+    model: keras.Model,
+    collection: Collection,
+    task: Task,
+    wanted: str | Preprocessing,
+    card: ModelCard | None,
+    notes: list[str],
+) -> Preprocessing:
+    """From stored image to network input, as asked for or found out; says how in `notes`.
+
+    `"auto"` takes the card's, else 0–255 where the model rescales by itself, else the preset
+    with the least cross-entropy on at most 128 training (or validation) images. Test images
+    are never used for it.
+    """
+    if isinstance(wanted, Preprocessing):
+        return wanted
+    size, channels = input_size(model)
+    if wanted != "auto":
+        return Preprocessing.preset(wanted, size, channels)
+    if card is not None and card.preprocessing:
+        return Preprocessing.from_dict(card.preprocessing)
+    if ends.rescales_input(model):
+        notes.append("preprocessing: none (0–255), since the model rescales its input itself")
+        return Preprocessing.preset("none", size, channels)
+    part = collection.train or collection.val
+    if part is None:
+        notes.append("preprocessing: 0-1 assumed, since there are no training images to find out; "
+                     "give --preprocessing if that is wrong")
+        return Preprocessing.preset("0-1", size, channels)
+    trial = evenly(part, TRIAL_IMAGES)
+    losses = {}
+    for name in PRESETS:
+        preset = Preprocessing.preset(name, size, channels)
+        losses[name] = cross_entropy(
+            task, predict(model, trial, preset, BATCH_SIZE, f"trying {name}"), trial.labels)
+    best = min(losses, key=losses.get)
+    notes.append(
+        f"preprocessing: {best}, the least cross-entropy of the presets on {len(trial)} training "
+        "images (" + ", ".join(f"{name} {loss:.3g}" for name, loss in losses.items()) + ")")
+    return Preprocessing.preset(best, size, channels)
+
+
+def cross_entropy(task: Task, outputs: NDArray, labels: NDArray) -> float:
+    """Mean cross-entropy in nats; unknown labels are left out."""
+    number = np.arange(len(outputs)).astype(str)
+    record = ReadyRecord.of(task.record(outputs, labels, number, number))
+    return float(metrics.values(metrics.cross_entropy(record), record)[0])

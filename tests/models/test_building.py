@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from cxcompress import models
+from cxcompress.errors import InputError
+
+
+def trainable(model):
+    return sum(int(np.prod(variable.shape)) for variable in model.trainable_weights)
+
+
+# (total, trainable, shared kernels by family) with 1000 classes at 3 channels: the published
+# counts; ResNet50 is Keras' own, with convolution biases; VGG16 is without its 4096-wide head.
+COUNTS = {
+    "densenet121": (8_062_504, 7_978_856, (120, 0, 1)),
+    "densenet169": (14_307_880, 14_149_480, (168, 0, 1)),
+    "efficientnetb0": (5_330_564, 5_288_548, (65, 16, 1)),
+    "efficientnetb4": (19_466_816, 19_341_616, (128, 32, 1)),
+    "mobilenetv2": (3_538_984, 3_504_872, (35, 17, 1)),
+    "resnet18": (11_699_112, 11_689_512, (20, 0, 1)),
+    "resnet50": (25_636_712, 25_583_592, (53, 0, 1)),
+    "vgg16": (14_714_688 + 513_000, 14_714_688 + 513_000, (13, 0, 1)),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow)
+     if name in ("densenet169", "efficientnetb4", "densenet121") else name for name in COUNTS],
+)
+def test_parameter_counts_are_the_published_ones(name):
+    model = models.build(name, (32, 32, 3), 1000)
+    total, expected, families = COUNTS[name]
+    assert model.count_params() == total
+    assert trainable(model) == expected
+    found = [kernel.family for kernel in models.kernels(model)]
+    assert tuple(found.count(family) for family in ("conv", "depthwise", "dense")) == families
+    # Flat models: our paths are Keras' own.
+    assert list(models.variables_by_path(model)) == [weight.path for weight in model.weights]
+
+
+def test_pathonet_is_the_published_network():
+    model = models.build("pathonet", (32, 48, 3), 3)
+    assert model.count_params() == 3_236_907
+    assert trainable(model) == 3_228_603
+    kernels = models.kernels(model)
+    assert len(kernels) == 46 and {kernel.family for kernel in kernels} == {"conv"}
+    assert sum(int(np.prod(kernel.shape)) for kernel in kernels) == 3_220_296
+    dilated = [layer for layer in model.layers if getattr(layer, "dilation_rate", None) == (4, 4)]
+    assert len(dilated) == 16
+    maps = model(np.random.default_rng(0).random((2, 32, 48, 3), np.float32)).numpy()
+    assert maps.shape == (2, 32, 48, 3) and (maps >= 0).all()
+
+
+@pytest.mark.parametrize("name", ["small_cxr", "resnet18", "efficientnetb0"])
+def test_the_same_call_gives_the_same_description(name):
+    first, second = (models.build(name, (32, 32, 1), 2) for _ in range(2))
+    assert models.architecture_json(first) == models.architecture_json(second)
+
+
+@pytest.mark.parametrize("side", [16, 28, 64, 128])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_small_cxr_takes_any_size(side, channels):
+    model = models.build("small_cxr", (side, side, channels), 14, activation="sigmoid")
+    assert 100_000 < model.count_params() < 300_000
+    scores = model(np.ones((1, side, side, channels), np.float32)).numpy()
+    assert scores.shape == (1, 14) and (0 < scores).all() and (scores < 1).all()
+
+
+def test_outputs_are_float32_under_mixed_precision():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = models.build("small_cxr", (16, 16, 1), 2)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert model.output.dtype == "float32"
+    assert {array.dtype for array in models.weights(model).values()} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("resnet51", (32, 32, 1), 2), "densenet121, .*resnet50.*vgg16"),
+        (("pathonet", (40, 32, 3), 3), "divisible by 16, not 40x32"),
+        (("resnet50", (28, 28, 1), 2), "at least 32x32 pixels, not 28x28"),
+        (("resnet50", (28, 28), 2), "height, width and channels"),
+        (("resnet50", (None, None, 3), 2), "positive whole numbers"),
+        (("resnet50", (32, 32, 3), 0), "classes must be"),
+    ],
+)
+def test_bad_arguments_are_one_clear_line(arguments, message):
+    with pytest.raises(InputError, match=message):
+        models.build(*arguments)
+
+
+def test_published_weights_from_a_file_and_refusals(tmp_path):
+    source = keras.applications.EfficientNetB0(
+        weights=None, include_top=False, input_shape=(32, 32, 3)
+    )
+    source.save_weights(tmp_path / "notop.weights.h5")
+    model = models.build("efficientnetb0", (32, 32, 3), 2, weights=tmp_path / "notop.weights.h5")
+    for layer in ("stem_conv", "block3b_dwconv", "top_bn"):
+        for got, expected in zip(model.get_layer(layer).get_weights(),
+                                 source.get_layer(layer).get_weights(), strict=True):
+            np.testing.assert_array_equal(got, expected)
+    # Preprocessing is the caller's, with published weights too.
+    assert not [layer for layer in model.layers
+                if isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization)]
+    with pytest.raises(InputError, match="cannot be loaded into mobilenetv2"):
+        models.build("mobilenetv2", (32, 32, 3), 2, weights=tmp_path / "notop.weights.h5")
+    with pytest.raises(InputError, match="need 3 channels, not 1"):
+        models.build("vgg16", (32, 32, 1), 2, weights="imagenet")
+    with pytest.raises(InputError, match="no published weights"):
+        models.build("small_cxr", (32, 32, 3), 2, weights="imagenet")
+    with pytest.raises(InputError, match="no such weights file"):
+        models.build("vgg16", (32, 32, 3), 2, weights=tmp_path / "absent.h5")

@@ -1,0 +1,158 @@
+"""Laws of `cxcompress.compress` that hold whatever the command line says."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+import cxcompress
+from cxcompress import models
+from cxcompress.data.collection import Collection, Part
+from cxcompress.errors import InputError
+from cxcompress.images import Preprocessing
+from cxcompress.pipeline import inputs
+from cxcompress.quantization import Compression
+
+
+def collection(n=90, classes=("a", "b"), task="multiclass", parts=("train", "test")):
+    """Noise images whose mean grey level says the class."""
+    rng = np.random.default_rng(0)
+    column = rng.integers(len(classes), size=n)
+    images = (rng.integers(0, 60, (n, 12, 12, 1)) + 60 * column[:, None, None, None]).astype(
+        np.uint8)
+    labels = np.eye(len(classes), dtype=np.float32)[column]
+    names = np.array([f"image{i}" for i in range(n)])
+    whole = Part(images, labels, names, names)
+    split = {name: whole.select(np.arange(n)[place::len(parts)])
+             for place, name in enumerate(parts)}
+    return Collection("noise", task, classes, split.get("train"), split.get("val"),
+                      split.get("test"))
+
+
+def network(outputs=2, activation="softmax", rescale=False):
+    keras.utils.set_random_seed(3)
+    layers = [keras.Input((12, 12, 1))]
+    if rescale:
+        layers.append(keras.layers.Rescaling(1 / 255))
+    return keras.Sequential([
+        *layers, keras.layers.Conv2D(6, 3, activation="relu"), keras.layers.Flatten(),
+        keras.layers.Dense(outputs, activation=activation)])
+
+
+def test_the_users_model_keeps_its_weights():
+    model = network()
+    before = {path: value.copy() for path, value in models.weights(model).items()}
+    cxcompress.compress(model, collection(), "uCWS", k=4, preprocessing="0-1")
+    for path, value in models.weights(model).items():
+        np.testing.assert_array_equal(value, before[path])
+
+
+def test_the_result_predicts_what_it_recorded(tmp_path):
+    result = cxcompress.compress(network(), collection(), "CWS", k=4, preprocessing="0-1")
+    part = collection().test
+    outputs = result.model().predict(
+        Preprocessing.preset("0-1", (12, 12), 1).batch(part.images), verbose=0)
+    np.testing.assert_allclose(outputs, result.compressed.score, atol=1e-6)
+    sizes = result.save(tmp_path / "small.h5")
+    assert sizes.total == (tmp_path / "small.h5").stat().st_size
+    reread = models.load_model(tmp_path / "small.h5")
+    np.testing.assert_allclose(reread.predict(
+        Preprocessing.preset("0-1", (12, 12), 1).batch(part.images), verbose=0), outputs,
+        atol=1e-6)
+
+
+def test_a_layer_kept_exactly_changes_nothing_and_a_coarser_one_more():
+    model = network()
+    compression = Compression.parse("CWS", clustercnn=65536, clusterfc=2)
+    conv, dense = cxcompress.compress(model, collection(), compression,
+                                      preprocessing="0-1").layers
+    assert conv.output_change == 0 and conv.loss_change == 0 and conv.sqnr_db == np.inf
+    assert dense.output_change > 0 and dense.levels == 2
+    finer = cxcompress.compress(model, collection(), Compression.parse(
+        "CWS", clustercnn=65536, clusterfc=64), preprocessing="0-1").layers[1]
+    assert finer.output_change < dense.output_change and finer.sqnr_db > dense.sqnr_db
+
+
+def test_total_sqnr_and_entropy_are_the_weighted_sums():
+    model = network()
+    result = cxcompress.compress(model, None, "uCWS", k=8)
+    shared = result.container.shared
+    signal = noise = bits = count = 0.0
+    for kernel in models.kernels(model):
+        original = kernel.variable.numpy().astype(float)
+        signal += (original**2).sum()
+        noise += ((shared.kernel(kernel.path) - original) ** 2).sum()
+        share = np.unique(shared.kernels[kernel.path].indices, return_counts=True)[1]
+        bits += -(share * np.log2(share / share.sum())).sum()
+        count += original.size
+    assert result.sqnr_db == pytest.approx(10 * np.log10(signal / noise), rel=1e-6)
+    assert result.entropy_bits == pytest.approx(bits / count, rel=1e-6)
+
+
+def test_validation_is_held_out_of_train_never_of_test():
+    notes = []
+    study = inputs.open_study(network(), None, collection(), None, "0-1", 0, notes)
+    names = {part: set(getattr(study.collection, part).image_id)
+             for part in ("train", "val", "test")}
+    assert names["test"] == set(collection().test.image_id)
+    assert names["train"] | names["val"] == set(collection().train.image_id)
+    assert not names["train"] & names["val"]
+    assert 4 <= len(names["val"]) <= 10
+    assert "held out" in notes[0]
+
+
+def test_automatic_preprocessing_never_sees_test_images():
+    data = collection()
+    blind = Collection(data.name, data.task, data.classes, data.train, None, Part(
+        Unreadable(), data.test.labels, data.test.image_id, data.test.patient_id))
+    notes = []
+    inputs.open_study(network(), None, blind, None, "auto", 0, notes)
+    assert any("training images" in note for note in notes)
+
+
+class Unreadable:
+    """Images that nobody may look at."""
+
+    def __len__(self):
+        return 45
+
+    def __getitem__(self, position):
+        raise AssertionError("a test image was read")
+
+
+def test_a_model_that_rescales_gets_its_pixels_as_they_are():
+    notes = []
+    study = inputs.open_study(network(rescale=True), None, collection(), None, "auto", 0, notes)
+    assert study.preprocessing.value_range == (0, 255)
+
+
+def test_judging_on_validation_leaves_test_alone():
+    result = cxcompress.compress(network(), collection(parts=("train", "val", "test")), "uCWS",
+                                 k=4, preprocessing="0-1", judge_on="val")
+    assert result.judged_on == "val"
+    assert set(result.original.image_id) == set(
+        collection(parts=("train", "val", "test")).val.image_id)
+
+
+def test_logits_and_single_sigmoids_become_probabilities():
+    for outputs, activation in ((2, None), (1, "sigmoid"), (2, "softmax")):
+        result = cxcompress.compress(network(outputs, activation), collection(), "uCWS", k=16,
+                                     preprocessing="0-1")
+        np.testing.assert_allclose(result.compressed.score.sum(axis=1), 1, atol=1e-6)
+
+
+def test_multilabel_thresholds_are_chosen_on_validation_and_stored():
+    result = cxcompress.compress(network(3, "sigmoid"), collection(
+        150, ("a", "b", "c"), "multilabel", ("train", "val", "test")), "uCWS", k=16,
+        preprocessing="0-1")
+    assert len(result.container.card.thresholds) == 3
+    assert result.container.card.metrics["part"] == "test"
+
+
+def test_data_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match="3"):
+        cxcompress.compress(network(2), collection(classes=("a", "b", "c")), "uCWS",
+                            preprocessing="0-1")
+    with pytest.raises(InputError, match="nuclei"):
+        cxcompress.compress(network(2), collection(task="nuclei"), "uCWS")
