@@ -81,6 +81,8 @@ def run(
     logging.captureWarnings(True)
     for noisy in ("absl", "tensorflow", "h5py", "PIL", "matplotlib", "fontTools", "py.warnings"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    # Commands say it once for a model, in their notes; the quantizers say it at every fit.
+    logging.getLogger("cxcompress.quantization").setLevel(logging.WARNING)
     try:
         command(parse.parse_args(argv))
     except InputError as error:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BUNDLED_MODEL = Path("pretrained") / "small_cxr_synthetic.h5"
-BUNDLED_DATA = "synthetic:cxr"
+BUNDLED_DATA, BUNDLED_COUNT = "synthetic:cxr", 4000
 PRESETS = ("auto", "0-1", "-1-1", "imagenet", "xrv", "none")
 EXAMPLE = ("python experiments/compress.py --compression uCWS --net model.h5 "
            "--data_path images --clustercnn 256 --clusterfc 256")
@@ -38,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--net", help="a .keras, .h5 or .hdf5 model (default: a bundled model and generated data)")
     add("--data_path", help="images to judge the model by: train|val|test/<class>/… , an .npz, "
         "medmnist:<name>, synthetic:cxr. Without it the model is quantised only")
+    add("--count", type=int, help="images to generate, where --data_path is synthetic:…")
     add("--clustercnn", type=int, default=256, metavar="K",
         help="shared values of convolutions; 0 leaves them float (256)")
     add("--clusterfc", type=int, default=256, metavar="K",
@@ -111,9 +112,9 @@ def compress_command(arguments: argparse.Namespace) -> Outcome:
         arguments.compression, clustercnn=arguments.clustercnn, clusterfc=arguments.clusterfc,
         prcnn=arguments.prcnn, prfc=arguments.prfc, keep_float=arguments.keep_float,
         tr=arguments.tr, lambd=arguments.lambd)
-    net, data = arguments.net, arguments.data_path
+    net, data, count = arguments.net, arguments.data_path, arguments.count
     if net is None:
-        net, data = bundled_model(), data or BUNDLED_DATA
+        net, data, count = bundled_model(), data or BUNDLED_DATA, count or BUNDLED_COUNT
     if not Path(net).is_file():
         raise InputError(f"--net {net}: no such file")
 
@@ -122,13 +123,13 @@ def compress_command(arguments: argparse.Namespace) -> Outcome:
     from cxcompress.pipeline.inputs import file_sha256
 
     described = vars(arguments) | {"net": str(net), "net_sha256": file_sha256(Path(net)),
-                                   "data_path": data}
+                                   "data_path": data, "count": count}
     for name in ("output_path", "overwrite"):
         described.pop(name)
     path = Path(arguments.output_path) / compression.name / run_stem(arguments)
     with RunFolder.open(path, described, overwrite=arguments.overwrite) as folder:
         result = compress(
-            net, data, compression, preprocessing=arguments.preprocessing,
+            net, data, compression, count=count, preprocessing=arguments.preprocessing,
             classes=arguments.classes.split(",") if arguments.classes else None,
             judge_on="val" if arguments.internal_ho else "test", margin=arguments.margin,
             batch_size=arguments.minibatch, sensitivity=not arguments.no_sensitivity,

@@ -95,7 +95,7 @@ def train(arguments: argparse.Namespace) -> str:
                      **{key: dataclasses.asdict(value) for key, value in estimates.items()}},
             licence="MIT", synthetic=collection.synthetic)
         with atomic_path(folder.path / f"{arguments.model}.h5") as temporary:
-            model.save(temporary)
+            model.save(temporary, include_optimizer=False)
         folder.write_json(f"{arguments.model}.card.json", card.to_dict())
         folder.write_json("results.json", folder.record | {
             "state": "done", "history": history, "test": estimates, "notes": notes})

@@ -128,6 +128,7 @@ def compress(
     *,
     preprocessing: str | Preprocessing = "auto",
     classes: Sequence[str] | None = None,
+    count: int | None = None,
     judge_on: str = "test",
     margin: float = 0.02,
     resamples: int = 1000,
@@ -147,6 +148,7 @@ def compress(
         preprocessing: A preset name, an object, or `"auto"`: the model's card, else its own
             `Rescaling` layer, else the preset with the least cross-entropy on training images.
         classes: Class names in the order of the model's outputs.
+        count: Images to generate, where `data` is a `"synthetic:…"` name.
         judge_on: `"test"`, or `"val"` to leave the test part alone.
         margin: Non-inferiority margin, in the metric's own units.
         resamples: Bootstrap resamples.
@@ -172,7 +174,8 @@ def compress(
         notes.append("no data given: not fine-tuned, not evaluated")
         study, check, labels = None, noise_inputs(model, seed), None
     else:
-        study = starting.open_study(model, card, data, classes, preprocessing, seed, notes)
+        study = starting.open_study(model, card, data, classes, preprocessing, seed, notes,
+                                    count)
         images = starting.evenly(study.collection.val or study.collection.test, CHECK_IMAGES)
         check, labels = study.preprocessing.batch(images.images), images.labels
     layers = layer_reports(

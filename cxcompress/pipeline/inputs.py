@@ -92,16 +92,18 @@ def input_size(model: keras.Model) -> tuple[tuple[int, int], int]:
 
 
 def open_data(
-    data: Collection | str | Path, model: keras.Model, classes: Sequence[str] | None, seed: int
+    data: Collection | str | Path, model: keras.Model, classes: Sequence[str] | None, seed: int,
+    count: int | None = None,
 ) -> Collection:
-    """The collection, at the model's input size where it is generated.
+    """The collection; where it is generated, `count` images at the model's input size.
 
     Raises:
         InputError: If it has no labels that a classifier can be judged by.
     """
     size, channels = input_size(model)
     if not isinstance(data, Collection):
-        data = open_collection(data, size=size[0], seed=seed, classes=classes)
+        data = open_collection(data, size=size[0], channels=channels, seed=seed, count=count,
+                               classes=classes)
     if data.task not in ("multiclass", "multilabel"):
         raise InputError(f"{data.name}: holds {data.task} annotations; compress.py judges "
                          "multiclass and multilabel models. Leave --data_path out to quantise only")
@@ -170,13 +172,15 @@ def open_study(
     preprocessing: str | Preprocessing,
     seed: int,
     notes: list[str],
+    count: int | None = None,
 ) -> Study:
     """Open the data and find out how the model sees them; choices are said in `notes`.
 
     Raises:
         InputError: If the data cannot be read, or do not fit the model.
     """
-    collection = open_with_validation(open_data(data, model, classes, seed), seed, notes)
+    collection = open_with_validation(open_data(data, model, classes, seed, count), seed,
+                                      notes)
     if classes is None and card is not None and card.classes:
         collection = in_class_order(collection, card.classes)
     task = tasks.get(collection.task, collection.classes, ends.gives_logits(model))

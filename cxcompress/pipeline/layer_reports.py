@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from cxcompress import models
 from cxcompress.pipeline.inputs import BATCH_SIZE, cross_entropy
-from cxcompress.quantization.quality import entropy_bits
-from cxcompress.representation import SharedWeights
+from cxcompress.representation import SharedWeights, entropy_bits
 from cxcompress.runs import WorkUnit, run_units
 from cxcompress.tasks import Task
 
@@ -134,8 +133,10 @@ def _report(
     decoded = _decoded(shared, kernel.path)
     levels, bits = None, math.nan
     if kernel.path in shared.kernels:
-        counts = np.bincount(shared.kernels[kernel.path].indices.ravel())
-        levels, bits = int(np.count_nonzero(counts)), entropy_bits(counts)
+        stored = shared.kernels[kernel.path]
+        k = shared.codebooks[stored.codebook].k
+        levels = int(np.unique(stored.indices).size)
+        bits = entropy_bits(stored.indices, k)
     return LayerReport(
         kernel=kernel.path, layer=kernel.layer_name, family=kernel.family,
         shape=tuple(kernel.shape), levels=levels, entropy_bits=bits,

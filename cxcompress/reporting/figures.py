@@ -158,38 +158,47 @@ def latencies(stem: Path, seconds: Mapping[str, NDArray]) -> None:
 
 
 def quantizer_sweep(stem: Path, rows: Sequence[Mapping]) -> None:
-    """Cross-entropy and AUROC against the size of the file, a line a quantiser.
+    """Cross-entropy and AUROC against the size of the file: a column a quantiser, a line a scope.
 
     Args:
         stem: Path without suffix.
         rows: Mappings with `compression`, `k`, `bytes` and, for `cross_entropy` and
             `auroc_macro`, `<metric>_original_value` and `<metric>_compressed_{value,low,high}`.
     """
-    names = list(dict.fromkeys(row["compression"] for row in rows))
-    colours = {"UQ": BLUE, "CWS": ORANGE, "PWS": PURPLE, "ECSQ": GREEN}
+    forms = {"u": (BLUE, "o", "one codebook (u)"), "": (ORANGE, "s", "one codebook a layer"),
+             "pru": (GREEN, "^", "pruned, one codebook (pru)"),
+             "pr": (PURPLE, "v", "pruned, one codebook a layer (pr)")}
+    names = [name for name in ("UQ", "CWS", "PWS", "ECSQ")
+             if any(row["compression"].endswith(name) for row in rows)]
+    metrics = (("cross_entropy", "cross-entropy [nats]"), ("auroc_macro", "AUROC, macro"))
     with plt.rc_context(STYLE):
-        figure, both = plt.subplots(1, 2, figsize=(7.6, 3.6))
-        for axes, metric, label in zip(both, ("cross_entropy", "auroc_macro"),
-                                       ("cross-entropy [nats]", "AUROC, macro"), strict=True):
-            for name in names:
-                chosen = sorted((row for row in rows if row["compression"] == name),
-                                key=lambda row: row["bytes"])
-                quantizer = name.removeprefix("pr").removeprefix("u")
-                values, low, high = (
-                    np.array([row[f"{metric}_compressed_{part}"] for row in chosen], float)
-                    for part in ("value", "low", "high"))
-                axes.errorbar(
-                    [row["bytes"] / 1e3 for row in chosen], values,
-                    yerr=np.abs([values - low, high - values]), label=name, lw=1, capsize=2,
-                    elinewidth=0.6, ms=4, color=colours.get(quantizer, GREY),
-                    marker="s" if name.startswith("pr") else "o",
-                    ls="-" if "u" in name.removeprefix("pr")[:1] else "--")
-            axes.axhline(rows[0][f"{metric}_original_value"], color="black", lw=0.8, ls=":")
-            axes.set_xscale("log")
+        figure, grid = plt.subplots(2, len(names), figsize=(1.5 + 2.2 * len(names), 5.0),
+                                    sharex=True, sharey="row", squeeze=False)
+        for axes_row, (metric, label) in zip(grid, metrics, strict=True):
+            axes_row[0].set_ylabel(label)
+            for axes, name in zip(axes_row, names, strict=True):
+                axes.axhline(rows[0][f"{metric}_original_value"], color="black", lw=0.8, ls=":")
+                for form, (colour, marker, _label) in forms.items():
+                    chosen = sorted((row for row in rows if row["compression"] == form + name),
+                                    key=lambda row: row["bytes"])
+                    size = [row["bytes"] / 1e3 for row in chosen]
+                    value, low, high = (
+                        np.array([row[f"{metric}_compressed_{part}"] for row in chosen], float)
+                        for part in ("value", "low", "high"))
+                    axes.fill_between(size, low, high, color=colour, alpha=0.15, lw=0)
+                    axes.plot(size, value, color=colour, marker=marker, ms=4, lw=1)
+        for axes, name in zip(grid[0], names, strict=True):
+            axes.set_title(name, fontsize=10)
+        for axes in grid[1]:
             axes.set_xlabel("compressed file [kB]")
-            axes.set_ylabel(label)
-        both[0].set_yscale("log")
-        both[0].legend(ncols=5, loc="lower left", bbox_to_anchor=(0, 1.02), frameon=False,
-                       fontsize=8)
+            axes.set_xlim(left=0)
+        grid[0, 0].set_yscale("log")
+        shown = [form for form in forms if any(row["compression"] in (form + n for n in names)
+                                               for row in rows)]
+        handles = [plt.Line2D([], [], color=forms[form][0], marker=forms[form][1], ms=4, lw=1,
+                              label=forms[form][2]) for form in shown]
+        handles.append(plt.Line2D([], [], color="black", lw=0.8, ls=":", label="original"))
+        figure.legend(handles=handles, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0),
+                      frameon=False, fontsize=8)
         figure.tight_layout()
         _save(figure, stem)

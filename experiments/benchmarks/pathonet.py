@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from cxcompress.commands import compress, time_space_eval
-from cxcompress.commands.command_line import parser, run
+from cxcompress.commands.command_line import parser, run, start_tensorflow
 from cxcompress.reporting.tables import byte_count, number, text_table
 from cxcompress.runs import RunFolder
 from cxcompress.storage import read_container
@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def benchmark(arguments: argparse.Namespace) -> str:
     """Build, compress and time PathoNet; returns the table."""
+    start_tensorflow()
     import keras
 
     from cxcompress import models

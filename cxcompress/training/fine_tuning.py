@@ -1,0 +1,359 @@
+"""Fine-tuning of a compressed model: best epoch on validation data, stoppable and resumable.
+
+    tuned = fine_tune(model, shared, models.weights(model), train, val, task="multiclass",
+                      epochs=30, assign="learned", state_folder=run_folder / "fine_tuning")
+    tuned.shared, tuned.best_epoch, tuned.history["val_loss"]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from cxcompress.errors import InputError
+from cxcompress.models import ends, set_weights
+from cxcompress.representation.types import Codebook, SharedKernel, SharedWeights
+from cxcompress.runs import atomic_path, progress
+from cxcompress.training.shared_values import SharedWeightsTrainer
+from cxcompress.training.soft_targets import (
+    KnownLabelLoss,
+    SoftTargetBatches,
+    inputs_and_labels,
+    rows_of,
+    targets_from_outputs,
+)
+
+logger = logging.getLogger(__name__)
+
+SOFT_TARGET_BYTES = 256 * 2**20
+"""Soft targets are computed once while they take less; above, a frozen copy of the model computes
+them in every step, which costs its forward pass."""
+STATE_FILE = "fine_tuning.npz"
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """What fine-tuning gave.
+
+    Args:
+        shared: The weights of the best epoch.
+        history: `"loss"` and `"val_loss"`: one number an epoch, the first before training (its
+            training loss is NaN).
+        best_epoch: Position in the history; 0: training made nothing better.
+        notes: Lines that a user must read, e.g. that the loss became NaN.
+    """
+
+    shared: SharedWeights
+    history: Mapping[str, list[float]]
+    best_epoch: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Progress:
+    """What an interrupted run must remember beside the arrays of its variables."""
+
+    fingerprint: str
+    best: SharedWeights
+    best_epoch: int = 0
+    loss: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    diverged: bool = False
+
+    @property
+    def epochs(self) -> int:
+        """Epochs trained so far."""
+        return len(self.val_loss) - 1
+
+
+def fine_tune(
+    model: keras.Model,
+    shared: SharedWeights,
+    original_weights: Mapping[str, NDArray],
+    train: keras.utils.PyDataset,
+    val: keras.utils.PyDataset,
+    *,
+    task: str,
+    epochs: int = 30,
+    learning_rate: float = 1e-3,
+    lr_cumulative: float = 1e-3,
+    batch_size: int | None = None,
+    patience: int = 5,
+    assign: Literal["fixed", "learned"] = "fixed",
+    grid: Literal["int8", "free"] | None = None,
+    distill: bool = True,
+    label_weight: float = 0.5,
+    seed: int = 0,
+    state_folder: str | Path | None = None,
+) -> FineTuned:
+    """Fine-tune shared values (and with `assign="learned"` the indices) with Adam.
+
+    The epoch with the lowest validation loss is kept, the state before training included, so the
+    result is never worse on the validation data than what came in. That loss is the mean
+    cross-entropy against the labels (squared error for maps), or where `val` has no labels,
+    against the original model's outputs.
+
+    Args:
+        model: Of the architecture; its weights are the original ones when this returns.
+        shared: The compressed weights.
+        original_weights: By path, as `models.weights` gives them.
+        train, val: Batches `(inputs, labels)` or `inputs` alone, as `PartBatches` gives them;
+            NaN labels are unknown. An order drawn anew each epoch must depend on the dataset's
+            attribute `epoch` for a resumed run to equal an uninterrupted one.
+        task: `"multiclass"`, `"multilabel"`, or `"nuclei"` for density maps.
+        epochs: Most epochs.
+        learning_rate: Of biases, BatchNormalization and latent weights.
+        lr_cumulative: Of the shared values.
+        batch_size: For the record of what the run depends on; the datasets hold their own.
+        patience: Epochs without improvement on validation after which training stops.
+        assign, grid, distill, label_weight: As for `SharedWeightsTrainer`.
+        seed: Of dropout; the datasets hold that of their order.
+        state_folder: Where the state is written, whole or not at all, after every epoch; a later
+            call with the same arguments continues there.
+
+    Returns:
+        A `FineTuned`.
+
+    Raises:
+        InputError: If the model cannot be fine-tuned, the data do not fit it, the validation loss
+            is not a number before training, or the folder holds a run of other data or settings.
+    """
+    set_weights(model, original_weights)
+    try:
+        return _fine_tune(
+            model, shared, train, val, task=task, epochs=epochs, patience=patience,
+            distill=distill, seed=seed, state_folder=state_folder,
+            training={"assign": assign, "grid": grid, "label_weight": label_weight},
+            rates={"learning_rate": learning_rate, "lr_cumulative": lr_cumulative,
+                   "batch_size": batch_size})
+    finally:
+        set_weights(model, original_weights)
+
+
+def _fine_tune(model, shared, train, val, *, task, epochs, patience, distill, seed, state_folder,
+               training: dict[str, Any], rates: dict[str, Any]) -> FineTuned:
+    loss = KnownLabelLoss(task, from_logits=ends.gives_logits(model) is True)
+    labelled, val_labelled = _labelled(train), _labelled(val)
+    for name, data in (("training", train), ("validation", val)):
+        _check_fit(model, data, name)
+    if not labelled and not distill:
+        raise InputError("the training data have no labels; fine-tune with distillation")
+    settings = training | rates | {"task": task, "distill": distill, "seed": seed}
+    fingerprint = _fingerprint(settings, shared, train, val)
+
+    soft = _soft_targets(model, train, loss, "Soft targets") if distill else None
+    val_soft = None
+    if not val_labelled:
+        val_soft = _soft_targets(model, val, loss, "Soft targets of validation")
+        if val_soft is None:
+            raise InputError("validation data without labels must come as PartBatches of less "
+                             f"than {SOFT_TARGET_BYTES >> 20} MiB of outputs")
+    trainer = SharedWeightsTrainer(
+        model, shared, distill="given" if soft is not None else distill, **training)
+    trainer.compile(optimizer=keras.optimizers.Adam(rates["learning_rate"]),
+                    codebook_optimizer=keras.optimizers.Adam(rates["lr_cumulative"]), loss=loss)
+    _seed(trainer, seed)
+    val_batches = SoftTargetBatches(val, val_soft, val_labelled)
+
+    state = Path(state_folder) / STATE_FILE if state_folder is not None else None
+    if state is not None and state.exists():
+        found = _read_state(state, trainer, fingerprint)
+        logger.info("fine-tuning continues after epoch %d", found.epochs)
+    else:
+        start = trainer.evaluate(val_batches, verbose=0, return_dict=True)["loss"]
+        if not math.isfinite(start):
+            raise InputError("the validation loss of the compressed model is not a number before "
+                             "training; check the data and --preprocessing")
+        best = shared if trainer.starts_exact else trainer.shared_weights()
+        found = _Progress(fingerprint, best, 0, [math.nan], [float(start)])
+
+    if found.epochs < epochs and not _finished(found, patience):
+        trainer.fit(
+            SoftTargetBatches(train, soft, labelled, epoch=found.epochs + 1),
+            validation_data=val_batches, initial_epoch=found.epochs, epochs=epochs,
+            shuffle=False, verbose=0, callbacks=[_AfterEpoch(found, patience, state)])
+    notes = ()
+    if found.diverged:
+        notes = (f"fine-tuning stopped in epoch {found.epochs}: the loss became NaN at learning "
+                 f"rates {rates['learning_rate']:g} and {rates['lr_cumulative']:g}; epoch "
+                 f"{found.best_epoch} is kept. Give smaller rates",)
+        logger.warning(notes[0])
+    return FineTuned(found.best, {"loss": found.loss, "val_loss": found.val_loss},
+                     found.best_epoch, notes)
+
+
+def _finished(found: _Progress, patience: int) -> bool:
+    return found.diverged or found.epochs - found.best_epoch >= max(patience, 1)
+
+
+class _AfterEpoch(keras.callbacks.Callback):
+    """Keeps the best epoch, writes the state, and stops on NaN or when patience is out."""
+
+    def __init__(self, found: _Progress, patience: int, state: Path | None):
+        super().__init__()
+        self.found, self.patience, self.state = found, patience, state
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite(logs["loss"]):
+            self.found.diverged = True
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch, logs=None):
+        found = self.found
+        loss, val_loss = float(logs["loss"]), float(logs["val_loss"])
+        found.diverged |= not math.isfinite(val_loss)
+        found.loss.append(loss)
+        found.val_loss.append(val_loss)
+        if not found.diverged and val_loss < found.val_loss[found.best_epoch]:
+            found.best, found.best_epoch = self.model.shared_weights(), found.epochs
+        logger.info("epoch %d: loss %.4g, validation %.4g (best %.4g in epoch %d), %.0f s",
+                    found.epochs, loss, val_loss, found.val_loss[found.best_epoch],
+                    found.best_epoch, time.perf_counter() - self.started)
+        if self.state is not None:
+            _write_state(self.state, self.model, found)
+        if _finished(found, self.patience):
+            self.model.stop_training = True
+
+
+def _labelled(data: keras.utils.PyDataset) -> bool:
+    """Whether the first batch brings a label that is known, or the dataset's part does."""
+    labels = getattr(getattr(data, "part", None), "labels", None)
+    if not isinstance(labels, np.ndarray):
+        labels = inputs_and_labels(data[0])[1]
+    return labels is not None and not np.isnan(np.asarray(labels, np.float32)).all()
+
+
+def _check_fit(model: keras.Model, data: keras.utils.PyDataset, name: str) -> None:
+    if not len(data):
+        raise InputError(f"there are no {name} images to fine-tune with")
+    inputs, labels = inputs_and_labels(data[0])
+    for what, array, tensor in (("inputs", inputs, model.inputs[0]),
+                                ("labels", labels, model.outputs[0])):
+        if array is None:
+            continue
+        shape, wanted = np.shape(array)[1:], tuple(tensor.shape)[1:]
+        if len(shape) != len(wanted) or any(
+                side not in (None, size) for size, side in zip(shape, wanted, strict=True)):
+            raise InputError(f"the {name} data have {what} of shape {shape}; "
+                             f"model {model.name!r} has {wanted}")
+
+
+def _soft_targets(model, data, loss, description: str) -> NDArray | None:
+    """The original model's outputs as targets in stored order; None where a copy must give them."""
+    order = getattr(data, "order", None)
+    values = np.prod([side or 0 for side in model.outputs[0].shape[1:]])
+    if order is None or not hasattr(data, "batch_size") or not values:
+        return None
+    if len(order) * values * 4 > SOFT_TARGET_BYTES:
+        return None
+    soft = None
+    for position in progress(range(len(data)), description, total=len(data)):
+        outputs = model.predict_on_batch(inputs_and_labels(data[position])[0])
+        targets = np.asarray(targets_from_outputs(outputs, loss), np.float32)
+        if soft is None:
+            soft = np.empty((len(order), *targets.shape[1:]), np.float32)
+        soft[rows_of(data, position)] = targets
+    return soft
+
+
+def _random_states(trainer: SharedWeightsTrainer) -> list[keras.Variable]:
+    """States of the random generators of dropout and the like, which are not weights."""
+    stored = {id(variable) for variable in trainer.weights}
+    return [variable for variable in trainer.model.variables
+            if id(variable) not in stored and "seed" in variable.name]
+
+
+def _seed(trainer: SharedWeightsTrainer, seed: int) -> None:
+    for number, variable in enumerate(_random_states(trainer)):
+        drawn = np.random.default_rng((seed, number)).integers(0, 2**31, variable.shape)
+        variable.assign(drawn.astype(variable.dtype))
+
+
+def _fingerprint(settings, shared: SharedWeights, train, val) -> str:
+    """SHA-256s of all that the result depends on but the number of epochs and the patience."""
+    def digest(*arrays) -> str:
+        sha = hashlib.sha256()
+        for array in arrays:
+            array = np.ascontiguousarray(array)
+            sha.update(f"{array.dtype.str[1:]}{array.shape}".encode())
+            sha.update(array.tobytes())
+        return sha.hexdigest()[:16]
+
+    def data_digest(data) -> str:
+        inputs, labels = inputs_and_labels(data[0])
+        if not hasattr(data, "part"):
+            return digest(len(data), inputs, *(() if labels is None else (labels,)))
+        part = data.part
+        labels = part.labels if isinstance(part.labels, np.ndarray) else np.concatenate(part.labels)
+        # In stored order, whatever epoch the dataset is in.
+        return digest(len(data), np.asarray(part.image_id, "U"), labels,
+                      data.preprocessing.batch(part.select(np.arange(1)).images))
+
+    return json.dumps({
+        "settings": settings, "training data": data_digest(train),
+        "validation data": data_digest(val),
+        "compressed weights": digest(
+            *(book.values for book in shared.codebooks.values()),
+            *(kernel.indices for kernel in shared.kernels.values()), *shared.unshared.values()),
+    }, sort_keys=True)
+
+
+def _variables(trainer: SharedWeightsTrainer) -> list[keras.Variable]:
+    return [*trainer.weights, *_random_states(trainer), *trainer.optimizer.variables,
+            *trainer.codebook_optimizer.variables]
+
+
+def _write_state(path: Path, trainer: SharedWeightsTrainer, found: _Progress) -> None:
+    best = found.best
+    about = asdict(found) | {"best": {
+        "codebooks": {name: [book.zero, book.step] for name, book in best.codebooks.items()},
+        "kernels": {name: kernel.codebook for name, kernel in best.kernels.items()},
+        "unshared": list(best.unshared)}}
+    arrays = {f"variable{number}": keras.ops.convert_to_numpy(variable)
+              for number, variable in enumerate(_variables(trainer))}
+    for kind, values in (("codebook", [book.values for book in best.codebooks.values()]),
+                         ("kernel", [kernel.indices for kernel in best.kernels.values()]),
+                         ("unshared", best.unshared.values())):
+        arrays |= {f"{kind}{number}": value for number, value in enumerate(values)}
+    with atomic_path(path) as temporary:
+        np.savez(temporary, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
+
+
+def _read_state(path: Path, trainer: SharedWeightsTrainer, fingerprint: str) -> _Progress:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        about = json.loads(arrays["about"].tobytes())
+        before, now = json.loads(about["fingerprint"]), json.loads(fingerprint)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a readable state of fine-tuning ({error}); remove it to "
+                         "start anew") from error
+    changed = sorted(name for name in now if now[name] != before.get(name))
+    if changed:
+        raise InputError(f"{path}: holds an interrupted fine-tuning with other "
+                         f"{' and '.join(changed)}; remove it to start anew, or give another "
+                         "--output_path")
+    for number, variable in enumerate(_variables(trainer)):
+        variable.assign(arrays[f"variable{number}"])
+    stored = about.pop("best")
+    codebooks = {name: Codebook(arrays[f"codebook{number}"], *rest)
+                 for number, (name, rest) in enumerate(stored["codebooks"].items())}
+    kernels = {name: SharedKernel(arrays[f"kernel{number}"], codebook)
+               for number, (name, codebook) in enumerate(stored["kernels"].items())}
+    unshared = {name: arrays[f"unshared{number}"]
+                for number, name in enumerate(stored["unshared"])}
+    return _Progress(best=SharedWeights(codebooks, kernels, unshared), **about)

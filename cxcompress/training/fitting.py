@@ -1,0 +1,101 @@
+"""Fitting a classifier to a collection: the best epoch on validation data is the one kept.
+
+    history = fit_classifier(model, collection, preprocessing, epochs=30, seed=0)
+"""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+
+from cxcompress.data.collection import Collection, Part
+from cxcompress.errors import InputError
+from cxcompress.images import Preprocessing
+
+LOSSES = {"multiclass": "categorical_crossentropy", "multilabel": "binary_crossentropy"}
+
+
+class PartBatches(keras.utils.PyDataset):
+    """Batches of a part: preprocessed when asked for, so that a large part never fills memory.
+
+    Args:
+        part: Images and labels.
+        preprocessing: From stored image to network input.
+        batch_size: Images a batch.
+        seed: Seed of the order, drawn anew each epoch; None keeps the stored order.
+    """
+
+    def __init__(self, part: Part, preprocessing: Preprocessing, batch_size: int,
+                 seed: int | None = None):
+        super().__init__()
+        self.part, self.preprocessing, self.batch_size = part, preprocessing, batch_size
+        self.seed, self.epoch = seed, -1
+        self.on_epoch_begin()
+
+    def on_epoch_begin(self):
+        self.epoch += 1
+        self.order = np.arange(len(self.part))
+        if self.seed is not None:
+            self.order = np.random.default_rng((self.seed, self.epoch)).permutation(self.order)
+
+    def __len__(self):
+        return math.ceil(len(self.part) / self.batch_size)
+
+    def __getitem__(self, position: int):
+        rows = self.order[position * self.batch_size:(position + 1) * self.batch_size]
+        batch = self.part.select(rows)
+        return self.preprocessing.batch(batch.images), batch.labels
+
+
+def fit_classifier(
+    model: keras.Model,
+    collection: Collection,
+    preprocessing: Preprocessing,
+    *,
+    epochs: int = 30,
+    learning_rate: float = 1e-3,
+    batch_size: int = 64,
+    patience: int = 6,
+    seed: int = 0,
+) -> dict[str, list[float]]:
+    """Train with Adam, halving the learning rate on plateaus, and keep the best epoch.
+
+    "Best" is the lowest validation loss; the test part is never looked at.
+
+    Args:
+        model: Ends in probabilities: softmax for multiclass, sigmoid for multilabel. Its weights
+            are the best epoch's when this returns.
+        collection: With `train` and `val` parts and known labels.
+        preprocessing: From stored image to network input.
+        epochs: Most epochs.
+        learning_rate: Adam's, at the start.
+        batch_size: Images a step.
+        patience: Epochs without improvement on validation after which training stops.
+        seed: Seed of the order of the images.
+
+    Returns:
+        Keras' history: one list a metric, one number an epoch.
+
+    Raises:
+        InputError: If the task has no loss here, or the loss becomes NaN.
+    """
+    if collection.task not in LOSSES:
+        raise InputError(f"{collection.name}: train.py fits multiclass and multilabel collections, "
+                         f"not {collection.task}")
+    model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss=LOSSES[collection.task])
+    callbacks = [
+        keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True),
+        keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=max(patience // 3, 1)),
+        keras.callbacks.TerminateOnNaN(),
+    ]
+    history = model.fit(
+        PartBatches(collection.train, preprocessing, batch_size, seed),
+        validation_data=PartBatches(collection.val, preprocessing, batch_size),
+        epochs=epochs, callbacks=callbacks, shuffle=False, verbose=2,
+    ).history
+    if not np.isfinite(history["loss"]).all():
+        raise InputError(f"the loss became NaN at learning rate {learning_rate:g}; "
+                         "give a smaller --lr")
+    return history
