@@ -13,8 +13,8 @@ with the weights in memory. The peer sees `--peer_weights` of the weights: its `
 scaled linearly to all of them, its `fit` is **not** scaled, since its early stopping decides its
 steps (31 on a million weights, 494 on 25 million). Unless `--peer_weights` is all of them, the
 peer's total is therefore a lower bound and its error that of the sample. All 25 million take
-about three minutes a density. Limits of the machine, on the same weights: reading them once (`sum`), copying them,
-`np.sort`, and `np.searchsorted` on k - 1 thresholds.
+about three minutes a density. Limits of the machine, on the same weights: reading them once
+(`sum`), copying them, `np.sort`, and `np.searchsorted` on k - 1 thresholds.
 
     python experiments/benchmarks/quantizers.py --output_path results/quantizers
 """
