@@ -6,7 +6,9 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from cxcompress.errors import InputError, MissingExtra
 
@@ -70,6 +72,28 @@ def start_tensorflow() -> None:
         os.close(nowhere)
 
 
+@contextmanager
+def _notes_on_stderr() -> Iterator[None]:
+    """Print what the package logs, and nothing of what its libraries warn of."""
+    handler = logging.StreamHandler(sys.stderr)
+    # Commands say it once for a model, in their notes; the quantizers say it at every fit.
+    handler.addFilter(lambda record: record.levelno >= logging.WARNING
+                      or not record.name.startswith("cxcompress.quantization"))
+    logger = logging.getLogger("cxcompress")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    for noisy in ("absl", "tensorflow"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
 def run(
     parse: OneLineParser,
     command: Callable[[argparse.Namespace], None],
@@ -77,14 +101,9 @@ def run(
 ) -> int:
     """Parse `argv`, run `command`; bad input and interrupts become one line and an exit status."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.captureWarnings(True)
-    for noisy in ("absl", "tensorflow", "h5py", "PIL", "matplotlib", "fontTools", "py.warnings"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    # Commands say it once for a model, in their notes; the quantizers say it at every fit.
-    logging.getLogger("cxcompress.quantization").setLevel(logging.WARNING)
     try:
-        command(parse.parse_args(argv))
+        with _notes_on_stderr():
+            command(parse.parse_args(argv))
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
