@@ -23,6 +23,7 @@ def run_folder(output, compression, stem="0-0-256-256-0.001-0.001-0-0"):
 
 def refused(argv, capsys) -> str:
     """Run a command that must fail on bad input; returns its one line."""
+    capsys.readouterr()
     assert main([str(word) for word in argv]) == 2
     said = capsys.readouterr()
     lines = said.err.strip().splitlines()

@@ -23,6 +23,7 @@ def container(trained_net, image_folder, tmp_path_factory):
 
 
 def refused(main, argv, capsys) -> str:
+    capsys.readouterr()
     assert main([str(word) for word in argv]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
