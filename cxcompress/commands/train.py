@@ -50,7 +50,7 @@ def train(arguments: argparse.Namespace) -> str:
 
     from cxcompress import models
     from cxcompress.data import open_collection
-    from cxcompress.evaluation import choose_thresholds, evaluate
+    from cxcompress.evaluation import evaluate
     from cxcompress.images import Preprocessing
     from cxcompress.pipeline.inputs import Study, open_with_validation
     from cxcompress.storage import ModelCard
@@ -79,10 +79,7 @@ def train(arguments: argparse.Namespace) -> str:
             model, collection, preprocessing, epochs=arguments.epochs, learning_rate=arguments.lr,
             batch_size=arguments.batch_size, patience=arguments.patience, seed=arguments.seed)
         study = Study(collection, get_task(collection.task, collection.classes), preprocessing)
-        thresholds = None
-        if collection.task == "multilabel":
-            thresholds = choose_thresholds(
-                study.record(model, collection.val, arguments.batch_size, "Thresholds"))
+        thresholds = study.thresholds(model, arguments.batch_size)
         part, part_name = study.judged_part("test", notes)
         estimates = evaluate(study.record(model, part, arguments.batch_size, "Test"),
                              thresholds=thresholds, seed=arguments.seed)

@@ -13,7 +13,7 @@ import numpy as np
 
 from cxcompress import models
 from cxcompress.data.collection import Collection
-from cxcompress.evaluation import Comparison, Estimate, choose_thresholds, compare, evaluate
+from cxcompress.evaluation import Comparison, Estimate, compare, evaluate
 from cxcompress.evaluation.plausibility import plausibility_warnings
 from cxcompress.images import Preprocessing
 from cxcompress.models import ends
@@ -188,6 +188,7 @@ def compress(
         classes=study.task.classes if study else (card.classes if card else ()),
         preprocessing=study.preprocessing.to_dict() if study else (
             card.preprocessing if card else None),
+        thresholds=card.thresholds if card else None,
         provenance=provenance | {"compression": compression.get_config(), "seed": seed},
         licence=card.licence if card else "",
         synthetic=bool(card and card.synthetic),
@@ -248,21 +249,20 @@ def _judged(
     part, name = study.judged_part(judge_on, result.notes)
     shared = result.container.shared
     original = study.record(model, part, batch_size, "Original model")
+    thresholds = result.container.card.thresholds or study.thresholds(model, batch_size)
     weights = models.weights(model)
     models.set_weights(model, shared.weights())
     try:
         compressed = study.record(model, part, batch_size, "Compressed model")
-        thresholds, comparison = None, compare(
-            original, compressed, margin=margin, resamples=resamples, seed=seed)
-        if study.task.name == "multilabel" and study.collection.val is not None:
-            thresholds = choose_thresholds(
-                study.record(model, study.collection.val, batch_size, "Thresholds"))
+        new_thresholds = study.thresholds(model, batch_size)
     finally:
         models.set_weights(model, weights)
-    before = evaluate(original, resamples=resamples, seed=seed)
-    after = evaluate(compressed, resamples=resamples, seed=seed)
+    comparison = compare(original, compressed, margin=margin, thresholds=thresholds,
+                         new_thresholds=new_thresholds, resamples=resamples, seed=seed)
+    before, after = (evaluate(record, thresholds=thresholds, resamples=resamples, seed=seed)
+                     for record in (original, compressed))
     card = dataclasses.replace(
-        result.container.card, thresholds=thresholds,
+        result.container.card, thresholds=new_thresholds or thresholds,
         metrics={"part": name, "collection": study.collection.name,
                  "collection_is_synthetic": study.collection.synthetic,
                  "original": {key: dataclasses.asdict(value) for key, value in before.items()},
@@ -271,5 +271,5 @@ def _judged(
         result, container=dataclasses.replace(result.container, card=card),
         original=original, compressed=compressed, before=before, after=after,
         comparison=comparison, judged_on=name,
-        notes=[*result.notes, *plausibility_warnings(original)],
+        notes=[*result.notes, *plausibility_warnings(original, thresholds=thresholds)],
     )

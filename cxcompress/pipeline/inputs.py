@@ -18,7 +18,7 @@ from cxcompress import models, tasks
 from cxcompress.data import open_collection, with_validation
 from cxcompress.data.collection import Collection, Part
 from cxcompress.errors import InputError
-from cxcompress.evaluation import metrics
+from cxcompress.evaluation import choose_thresholds, metrics
 from cxcompress.evaluation.records import ReadyRecord
 from cxcompress.images import Preprocessing
 from cxcompress.models import ends
@@ -162,6 +162,13 @@ class Study:
         """What the model says of every image of a part, beside what is true."""
         outputs = predict(model, part, self.preprocessing, batch_size, description)
         return self.task.record(outputs, part.labels, part.image_id, part.patient_id)
+
+    def thresholds(self, model: keras.Model, batch_size: int) -> tuple[float, ...] | None:
+        """Thresholds chosen on validation; None for multiclass, or without validation images."""
+        if self.task.name != "multilabel" or self.collection.val is None:
+            return None
+        return choose_thresholds(
+            self.record(model, self.collection.val, batch_size, "Thresholds"))
 
 
 def open_study(

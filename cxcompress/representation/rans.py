@@ -128,12 +128,16 @@ class RansCoder(IndexCoder):
 def _worth_a_table(
     counts: Mapping[str, NDArray], tables: list[FrequencyTable], numbers: list[int]
 ) -> list[tuple[FrequencyTable, list[str]]]:
-    """The tables that, with their own bytes, beat packed indices, each with its kernels."""
+    """The tables that, with their own bytes, beat packed indices, each with the kernels that gain.
+
+    A small kernel may take more bits by a table shared with large ones than packed.
+    """
     plan = []
     for number, table in enumerate(tables):
-        paths = [path for path, own in zip(counts, numbers, strict=True) if own == number]
-        coded = sum(table.bits(counts[path]) for path in paths) + 8 * write_tables([table]).size
         width = (table.codes.size - 1).bit_length()
+        paths = [path for path, own in zip(counts, numbers, strict=True)
+                 if own == number and table.bits(counts[path]) < width * int(counts[path].sum())]
+        coded = sum(table.bits(counts[path]) for path in paths) + 8 * write_tables([table]).size
         if coded < width * sum(int(counts[path].sum()) for path in paths):
             plan.append((table, paths))
     return plan

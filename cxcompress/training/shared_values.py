@@ -64,8 +64,8 @@ class SharedWeightsTrainer(keras.Model):
         shared: The model's shared weights.
         assign: `"fixed"` keeps every weight's index and trains the shared values only.
             `"learned"` trains latent float weights through a straight-through estimator: the
-            latent weight gets the gradient of the shared value that stands for it, and takes the
-            nearest shared value after each step. Pruned weights stay pruned.
+            latent weight gets the gradient of the shared value that stands for it, and after
+            each step it takes the nearest shared value. Pruned weights stay pruned.
         grid: `"int8"` keeps every shared value an integer in [−127, 127] times one trained step a
             codebook, `"free"` lets it be any float; None: as the codebook is. See
             `TrainableCodebook`.
@@ -210,6 +210,7 @@ class SharedWeightsTrainer(keras.Model):
             self.codebook_optimizer.apply(codebook_gradients, self._variables_of_codebooks())
         for codebook in self._moving.held.values():
             codebook.clip()
+        self._follow_latent_weights()
         self._expand()
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
@@ -237,8 +238,7 @@ class SharedWeightsTrainer(keras.Model):
     @property
     def starts_exact(self) -> bool:
         """Whether training started from the very values of the shared weights given."""
-        return all(codebook.exact for codebook in self._codebooks.held.values()) \
-            and not self.latent_variables
+        return all(codebook.exact for codebook in self._codebooks.held.values())
 
     def _weights_of_optimizer(self) -> list[keras.Variable]:
         return [*self._others.held, *(kernel.latent for kernel in self._kernels.held
@@ -263,20 +263,25 @@ class SharedWeightsTrainer(keras.Model):
         return [gradient for name, codebook in self._moving.held.items()
                 for gradient in codebook.gradients(sums[name])]
 
-    def _expand(self) -> None:
-        """Learned levels follow their latent weights; then kernels take their shared values."""
+    def _follow_latent_weights(self) -> None:
+        """Every weight whose level is learned takes the shared value nearest to its latent one."""
         values = {name: codebook.values() for name, codebook in self._codebooks.held.items()}
         for kernel in self._kernels.held:
-            levels = kernel.levels.value
-            if kernel.latent is not None:
-                levels = nearest_level(kernel.latent.value, values[kernel.codebook])
-                if kernel.pruned is not None:
-                    zero = tf.constant(self._codebooks.held[kernel.codebook].zero, levels.dtype)
-                    levels = tf.where(kernel.pruned, zero, levels)
-                kernel.levels.assign(levels)
-            kernel.weights.assign(tf.cast(
-                tf.gather(values[kernel.codebook], tf.cast(levels, tf.int32)),
-                kernel.weights.dtype))
+            if kernel.latent is None:
+                continue
+            levels = nearest_level(kernel.latent.value, values[kernel.codebook])
+            if kernel.pruned is not None:
+                zero = tf.constant(self._codebooks.held[kernel.codebook].zero, levels.dtype)
+                levels = tf.where(kernel.pruned, zero, levels)
+            kernel.levels.assign(levels)
+
+    def _expand(self) -> None:
+        """Kernels take their shared values."""
+        values = {name: codebook.values() for name, codebook in self._codebooks.held.items()}
+        for kernel in self._kernels.held:
+            levels = tf.cast(kernel.levels.value, tf.int32)
+            kernel.weights.assign(tf.cast(tf.gather(values[kernel.codebook], levels),
+                                          kernel.weights.dtype))
 
 
 class _Untracked:
