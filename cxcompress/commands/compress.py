@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BUNDLED_MODEL = Path("pretrained") / "small_cxr_synthetic.h5"
-BUNDLED_DATA, BUNDLED_COUNT = "synthetic:cxr", 4000
+BUNDLED_DATA, BUNDLED_COUNT = "synthetic:cxr", 8000
 PRESETS = ("auto", "0-1", "-1-1", "imagenet", "xrv", "none")
 EXAMPLE = ("python experiments/compress.py --compression uCWS --net model.h5 "
            "--data_path images --clustercnn 256 --clusterfc 256")
