@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import keras
 
 RESCALING = (keras.layers.Rescaling, keras.layers.Normalization)
@@ -13,12 +15,21 @@ def rescales_input(model: keras.Model) -> bool:
 
     Such a model (EfficientNet, for one) takes pixels from 0 to 255.
     """
-    for layer in model._flatten_layers(include_self=False, recursive=True):
+    for layer in _in_order(model):
         if isinstance(layer, RESCALING):
             return True
-        if layer.weights and not isinstance(layer, keras.Model):
+        if layer.weights:
             return False
     return False
+
+
+def _in_order(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """The layers of a model in network order, those of models inside it in their place."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _in_order(layer)
+        else:
+            yield layer
 
 
 def gives_logits(model: keras.Model) -> bool | None:
