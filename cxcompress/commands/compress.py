@@ -108,6 +108,10 @@ def compress_command(arguments: argparse.Namespace) -> Outcome:
     if arguments.epochs != 0:
         raise InputError(f"--epochs {arguments.epochs}: this version quantises without "
                          "fine-tuning; give --epochs 0")
+    if arguments.minibatch < 1:
+        raise InputError(f"--minibatch {arguments.minibatch}: must be at least 1")
+    if not 0 < arguments.margin < 1:
+        raise InputError(f"--margin {arguments.margin:g}: must lie between 0 and 1, e.g. 0.02")
     compression = Compression.parse(
         arguments.compression, clustercnn=arguments.clustercnn, clusterfc=arguments.clusterfc,
         prcnn=arguments.prcnn, prfc=arguments.prfc, keep_float=arguments.keep_float,

@@ -53,7 +53,8 @@ def floor_float32(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
     For a float32 weight, `weight > threshold` and `weight > floor_float32(threshold)` are the
     same statement, so decisions taken in float32 are those of the float64 threshold.
     """
-    rounded = thresholds.astype(np.float32)
+    with np.errstate(over="ignore"):
+        rounded = thresholds.astype(np.float32)
     above = rounded > thresholds
     return np.where(above, np.nextafter(rounded, np.float32(-np.inf)), rounded)
 

@@ -236,6 +236,8 @@ def test_unusable_models_are_refused_in_one_line(spoil, expected, trained_net, t
     (["--prcnn", "100", "--compression", "pruCWS"], "100"),
     (["--compression", "uXYZ"], "uXYZ"),
     (["--epochs", "5"], "--epochs 0"),
+    (["--minibatch", "0"], "--minibatch 0"),
+    (["--margin", "-1"], "--margin -1"),
     (["--epochs", "many"], "many"),
     (["--colour", "red"], "--colour"),
     (["--data_path", "nowhere"], "nowhere"),

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxcompress.quantization import CentroidQuantizer, quality
+from cxcompress.quantization import CentroidQuantizer, optimal_clustering, quality
+from cxcompress.quantization.weight_distribution import SortedWeights, midpoints
 
 
 def textbook_optimum(points, mass, k, fixed_zero=False):
@@ -105,6 +106,20 @@ def test_within_one_percent_of_the_best_of_ten_kmeans(sample, k):
     assert ours.mse <= 1.001 * peer.inertia_ / weights.size
 
 
+@pytest.mark.parametrize("draw", ["standard_cauchy", "standard_normal"])
+def test_within_one_percent_where_the_exact_program_is_not_run(draw):
+    weights = getattr(np.random.default_rng(11), draw)(40_000).astype(np.float32)
+    distribution = SortedWeights.of(weights)
+    assert distribution.distinct > optimal_clustering.MOST_POINTS
+    exact = optimal_clustering._program(
+        distribution, midpoints(distribution.distinct_values()), 64, False)
+    mass, mean = distribution.cells(midpoints(exact))
+    optimum = distribution.squared_error(mass, mean, exact) / weights.size
+    quantizer = CentroidQuantizer(64).fit(weights)
+    report = quality(weights, quantizer.assign(weights), quantizer.codebook_)
+    assert report.mse <= 1.01 * optimum
+
+
 def test_reaches_the_asymptotic_optimum_of_a_normal_density():
     weights = np.random.default_rng(3).normal(size=2_000_000).astype(np.float32)
     quantizer = CentroidQuantizer(256).fit(weights)
@@ -118,8 +133,8 @@ def test_all_levels_are_used_on_awkward_weights(shape):
     generator = np.random.default_rng(9)
     weights = {
         "few": np.repeat(np.arange(5_000), 3),
-        "skewed": np.exp(generator.normal(0, 6, size=50_000)),
-        "clumped": np.concatenate([generator.normal(m, 1e-4, 500) for m in range(100)]),
+        "skewed": np.exp(generator.normal(0, 3, size=50_000)),
+        "clumped": np.concatenate([generator.normal(m, 1e-4, 300) for m in range(100)]),
     }[shape].astype(np.float32)
     for k in (50, 1_500):
         quantizer = CentroidQuantizer(k).fit(weights)
