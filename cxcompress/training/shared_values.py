@@ -118,6 +118,8 @@ class SharedWeightsTrainer(keras.Model):
         # callbacks which save and restore weights do the whole of it.
         self.codebook_variables = [variable for codebook in self._codebooks.held.values()
                                    for variable in codebook.variables]
+        self.codebook_states = [state for codebook in self._codebooks.held.values()
+                                for state in codebook.states]
         self.level_variables = [kernel.levels for kernel in self._kernels.held]
         self.latent_variables = [kernel.latent for kernel in self._kernels.held
                                  if kernel.latent is not None]
@@ -209,7 +211,7 @@ class SharedWeightsTrainer(keras.Model):
         if codebook_gradients:
             self.codebook_optimizer.apply(codebook_gradients, self._variables_of_codebooks())
         for codebook in self._moving.held.values():
-            codebook.clip()
+            codebook.follow()
         self._follow_latent_weights()
         self._expand()
         return self.compute_metrics(x, y, y_pred, sample_weight)

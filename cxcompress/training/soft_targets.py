@@ -93,11 +93,12 @@ class SoftTargetBatches(keras.utils.PyDataset):
         soft: Soft targets of all its images in stored order, found by `source.order` and
             `source.batch_size`; None leaves them out.
         labelled: Whether to pass labels on.
-        epoch: The epoch that `on_epoch_begin` starts next.
+        epoch: The epoch that `on_epoch_begin` starts next; None gives every epoch the order of
+            the first, so that sums over validation data repeat to the last bit.
     """
 
     def __init__(self, source: keras.utils.PyDataset, soft: NDArray | None = None,
-                 labelled: bool = True, epoch: int = 1):
+                 labelled: bool = True, epoch: int | None = None):
         super().__init__()
         self.source, self.soft, self.labelled, self.next_epoch = source, soft, labelled, epoch
 
@@ -106,9 +107,10 @@ class SoftTargetBatches(keras.utils.PyDataset):
 
     def on_epoch_begin(self) -> None:
         if hasattr(self.source, "epoch"):
-            self.source.epoch = self.next_epoch - 1
+            self.source.epoch = (self.next_epoch or 0) - 1
         self.source.on_epoch_begin()
-        self.next_epoch += 1
+        if self.next_epoch is not None:
+            self.next_epoch += 1
 
     def on_epoch_end(self) -> None:
         self.source.on_epoch_end()

@@ -2,6 +2,7 @@
 
     codebook = TrainableCodebook(shared.codebooks["conv"], "conv", grid="int8")
     optimizer.apply(codebook.gradients(sums), codebook.variables)
+    codebook.follow()
     kernel.assign(tf.gather(codebook.values(), levels))
 """
 
@@ -39,6 +40,8 @@ class TrainableCodebook:
 
     Attributes:
         k: Number of levels; merging happens when training ends.
+        variables: What an optimiser trains.
+        states: The grid now, which follows them.
         exact: Whether training starts from the codebook's very values: `"int8"` rounds a codebook
             without a step to 127 parts of its largest value.
     """
@@ -54,49 +57,46 @@ class TrainableCodebook:
         self._keep = tf.constant(keep)
         name = name.replace("/", ".")
         self._latent = keras.Variable(codebook.values, dtype="float32", name=f"{name}.values")
-        self.variables = [self._latent]
-        self.exact = True
+        self.variables, self.states, self.exact = [self._latent], [], True
         if self.grid == "int8":
-            largest = float(np.abs(codebook.values).max())
             self.exact = codebook.step is not None
-            if largest == 0:
-                self._first_step, self._largest_integer = 1.0, 1
-            elif codebook.step is None:
-                self._first_step, self._largest_integer = largest / 127, MAX_GRID_INTEGER
-            else:
-                integer = int(np.abs(codebook.grid_integers).max())
-                finer = MAX_GRID_INTEGER // integer
-                self._first_step, self._largest_integer = codebook.step / finer, integer * finer
+            self._first_step, integers = _finest_grid(codebook)
+            self._largest_integer = max(int(np.abs(integers).max()), 1)
             self._span = keras.Variable(self._first_step * self._largest_integer,
                                         dtype="float32", name=f"{name}.span")
+            # Kept as variables, so that a value is one product of two floats, the same bits
+            # whatever a graph compiler makes of the arithmetic before.
+            self._integers = keras.Variable(integers, trainable=False, dtype="float32",
+                                            name=f"{name}.integers")
+            self._step = keras.Variable(self._first_step, trainable=False, dtype="float32",
+                                        name=f"{name}.step")
             self.variables.append(self._span)
-
-    def _step(self) -> tf.Tensor:
-        smallest = self._first_step * self._largest_integer / 1000
-        return tf.maximum(self._span.value, smallest) / self._largest_integer
-
-    def _integers(self) -> tf.Tensor:
-        rounded = tf.round(self._latent.value / self._first_step)
-        return tf.clip_by_value(rounded, -MAX_GRID_INTEGER, MAX_GRID_INTEGER) * self._keep
+            self.states = [self._integers, self._step]
 
     def values(self) -> tf.Tensor:
         """The shared values now: float32 `(k,)`, neither sorted nor distinct once trained."""
         if self.grid == "free":
             return self._latent.value * self._keep
-        return self._integers() * self._step()
+        return self._integers.value * self._step.value
 
     def gradients(self, sums: tf.Tensor) -> list[tf.Tensor]:
         """Gradients of `variables` from the sums of the members' gradients, `(k,)`."""
         sums = sums * self._keep
         if self.grid == "free":
             return [sums]
-        return [sums, tf.reduce_sum(sums * self._integers()) / self._largest_integer]
+        return [sums, tf.reduce_sum(sums * self._integers.value) / self._largest_integer]
 
-    def clip(self) -> None:
-        """Keep latents on the grid's range after an update: beyond it they would not come back."""
-        if self.grid == "int8":
-            end = (MAX_GRID_INTEGER + 0.49) * self._first_step
-            self._latent.assign(tf.clip_by_value(self._latent.value, -end, end))
+    def follow(self) -> None:
+        """After an update of `variables`: back onto the grid."""
+        if self.grid == "free":
+            return
+        # A latent far beyond the grid's ends would not come back, a span of 0 neither.
+        end = (MAX_GRID_INTEGER + 0.49) * self._first_step
+        self._latent.assign(tf.clip_by_value(self._latent.value, -end, end))
+        least = self._first_step * self._largest_integer / 1000
+        self._span.assign(tf.maximum(self._span.value, least))
+        self._integers.assign(tf.round(self._latent.value / self._first_step) * self._keep)
+        self._step.assign(self._span.value / self._largest_integer)
 
     def finished(self, used: np.ndarray) -> tuple[Codebook, np.ndarray]:
         """The trained codebook, sorted, without equal and unused values, and where levels went.
@@ -113,7 +113,15 @@ class TrainableCodebook:
             used[self.zero] = True
         kept = np.unique(values[used])
         zero = None if self.zero is None else int(np.searchsorted(kept, 0))
-        step = None
-        if self.grid == "int8":
-            step = float(self._step())
+        step = float(np.asarray(self._step)) if self.grid == "int8" else None
         return Codebook(kept, zero, step), np.searchsorted(kept, values).clip(0, kept.size - 1)
+
+
+def _finest_grid(codebook: Codebook) -> tuple[float, np.ndarray]:
+    """The smallest step on which the codebook lies, and its integers there, float32 `(k,)`."""
+    if codebook.step is None:
+        step = float(np.abs(codebook.values).max()) / MAX_GRID_INTEGER or 1.0
+        return step, np.rint(codebook.values / np.float32(step))
+    integers = codebook.grid_integers.astype(np.float32)
+    finer = MAX_GRID_INTEGER // max(int(np.abs(integers).max()), 1)
+    return codebook.step / finer, integers * finer

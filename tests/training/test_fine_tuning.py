@@ -1,0 +1,240 @@
+"""Fine-tuning keeps the best epoch, repeats itself, resumes, and stops on NaN."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from cxcompress import models
+from cxcompress.data import open_collection, with_validation
+from cxcompress.errors import InputError
+from cxcompress.images import Preprocessing
+from cxcompress.training import PartBatches, fine_tune
+
+RATES = {"learning_rate": 3e-3, "lr_cumulative": 3e-3, "task": "multiclass"}
+
+
+@pytest.fixture
+def taught(small_network, stripes):
+    """A network that knows the stripes, and its weights."""
+    model = small_network()
+    model.compile(keras.optimizers.Adam(0.01), "categorical_crossentropy")
+    model.fit(stripes(96, seed=5), epochs=12, shuffle=False, verbose=0)
+    return model
+
+
+def cross_entropy(model, shared, batches) -> float:
+    weights = models.weights(model)
+    models.set_weights(model, shared.weights())
+    losses = []
+    for position in range(len(batches)):
+        inputs, labels = batches[position]
+        outputs = np.asarray(model(inputs), float)
+        losses.append(-np.log(outputs[labels.astype(bool)]))
+    models.set_weights(model, weights)
+    return float(np.concatenate(losses).mean())
+
+
+def equal(one, other) -> bool:
+    """Up to rounding: TensorFlow's threads add the gradients of a batch in any order."""
+    return all(np.allclose(array, other.weights()[path], rtol=1e-3, atol=1e-4)
+               for path, array in one.weights().items())
+
+
+@pytest.mark.parametrize("assign", ["fixed", "learned"])
+def test_the_best_epoch_on_validation_is_what_comes_back(taught, share, stripes, assign):
+    shared, weights = share(taught, "uUQ", k=3), models.weights(taught)
+    val = stripes(32, seed=2, shuffled=None)
+    tuned = fine_tune(taught, shared, weights, stripes(), val, epochs=6, patience=6,
+                      assign=assign, **RATES)
+    losses = tuned.history["val_loss"]
+    assert len(losses) == len(tuned.history["loss"]) == 7 and math.isnan(tuned.history["loss"][0])
+    assert tuned.best_epoch == int(np.argmin(losses)) > 0
+    assert losses[0] == pytest.approx(cross_entropy(taught, shared, val), rel=1e-4)
+    assert losses[tuned.best_epoch] == pytest.approx(
+        cross_entropy(taught, tuned.shared, val), rel=1e-4)
+    assert losses[tuned.best_epoch] < 0.9 * losses[0]
+    assert tuned.shared.codebooks["conv"].step is not None and not tuned.notes
+    for path, array in models.weights(taught).items():
+        np.testing.assert_array_equal(array, weights[path])
+
+
+def test_training_that_only_harms_gives_back_what_came_in(taught, share, stripes):
+    shared = share(taught, "uCWS", k=30)
+    tuned = fine_tune(taught, shared, models.weights(taught), stripes(),
+                      stripes(32, seed=2), task="multiclass", epochs=4, patience=2,
+                      learning_rate=1.0, lr_cumulative=1.0)
+    assert tuned.best_epoch == 0 and tuned.shared is shared
+    assert len(tuned.history["loss"]) == 3  # patience was out
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_result_and_another_seed_another(taught, share, stripes):
+    shared, weights = share(taught, "uUQ", k=4), models.weights(taught)
+
+    def run(seed):
+        return fine_tune(taught, shared, weights, stripes(shuffled=seed), stripes(32, seed=2),
+                         epochs=2, assign="learned", seed=seed, **RATES)
+
+    one, again, other = run(1), run(1), run(2)
+    assert one.history["val_loss"] == pytest.approx(again.history["val_loss"], rel=1e-4)
+    assert one.history["val_loss"] != pytest.approx(other.history["val_loss"], rel=1e-4)
+    assert equal(one.shared, again.shared) and not equal(one.shared, other.shared)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, assign", [("uUQ", "learned"), ("prCWS", "fixed")])
+def test_interrupted_and_resumed_equals_uninterrupted(
+        taught, share, stripes, tmp_path, monkeypatch, name, assign):
+    flags = {"prcnn": 30, "prfc": 30} if "pr" in name else {}
+    shared, weights = share(taught, name, k=4, **flags), models.weights(taught)
+
+    def run(folder):
+        return fine_tune(taught, shared, weights, stripes(), stripes(32, seed=2), epochs=4,
+                         patience=4, assign=assign, state_folder=folder, **RATES)
+
+    whole = run(tmp_path / "whole")
+    read = PartBatches.__getitem__
+
+    def interrupted(batches, position):
+        if batches.epoch == 3 and position == 2 and len(batches.part) == 48:
+            raise KeyboardInterrupt
+        return read(batches, position)
+
+    monkeypatch.setattr(PartBatches, "__getitem__", interrupted)
+    with pytest.raises(BaseException):  # noqa: B017 - TensorFlow wraps what a generator raises
+        run(tmp_path / "parts")
+    monkeypatch.undo()
+    keras.utils.set_random_seed(99)
+    resumed = run(tmp_path / "parts")
+    assert resumed.history["val_loss"] == pytest.approx(whole.history["val_loss"], rel=1e-4)
+    assert resumed.history["loss"][1:] == pytest.approx(whole.history["loss"][1:], rel=1e-4)
+    assert resumed.best_epoch == whole.best_epoch and equal(resumed.shared, whole.shared)
+    finished = run(tmp_path / "parts")
+    assert finished.history["val_loss"] == resumed.history["val_loss"]
+    assert [entry.name for entry in (tmp_path / "parts").iterdir()] == ["fine_tuning.npz"]
+
+
+def test_a_run_of_other_data_or_settings_is_not_continued(taught, share, stripes, tmp_path):
+    shared, weights = share(taught), models.weights(taught)
+
+    def run(train, **changes):
+        return fine_tune(taught, shared, weights, train, stripes(32, seed=2), epochs=1,
+                         state_folder=tmp_path, **(RATES | changes))
+
+    run(stripes())
+    with pytest.raises(InputError, match="other training data;"):
+        run(stripes(seed=8))
+    with pytest.raises(InputError, match="other settings;"):
+        run(stripes(), learning_rate=0.5)
+    (tmp_path / "fine_tuning.npz").write_bytes(b"broken")
+    with pytest.raises(InputError, match="not a readable state"):
+        run(stripes())
+
+
+def test_a_loss_that_is_no_number_stops_and_is_said(taught, share, stripes):
+    shared, weights = share(taught, "uCWS", k=4), models.weights(taught)
+    tuned = fine_tune(taught, shared, weights, stripes(), stripes(32, seed=2), epochs=5,
+                      assign="learned", task="multiclass", learning_rate=1e38, lr_cumulative=1e38)
+    assert tuned.best_epoch == 0 and tuned.shared is shared
+    assert len(tuned.history["loss"]) < 6
+    assert "became NaN at learning rates 1e+38" in tuned.notes[0]
+
+
+@pytest.mark.parametrize("where", ["train", "both"])
+def test_images_without_labels_are_enough(taught, share, stripes, where):
+    class WithoutLabels(PartBatches):
+        def __getitem__(self, position):
+            return super().__getitem__(position)[:1]
+
+    def unlabelled(batches, unknown):
+        if unknown:  # as a folder of images comes
+            nan = np.full_like(batches.part.labels, np.nan)
+            return PartBatches(replace(batches.part, labels=nan), batches.preprocessing, 16, 0)
+        return WithoutLabels(replace(batches.part, labels=np.full((len(batches.part), 3), np.nan)),
+                             batches.preprocessing, 16, 0)
+
+    shared, weights = share(taught, "uUQ", k=3), models.weights(taught)
+    val = stripes(32, seed=2)
+    for unknown in (True, False):
+        tuned = fine_tune(taught, shared, weights, unlabelled(stripes(), unknown),
+                          unlabelled(val, unknown) if where == "both" else val, epochs=5,
+                          assign="learned", **RATES)
+        assert tuned.best_epoch > 0
+        assert cross_entropy(taught, tuned.shared, val) < cross_entropy(taught, shared, val)
+    with pytest.raises(InputError, match="have no labels"):
+        fine_tune(taught, shared, weights, unlabelled(stripes(), True), val, distill=False, **RATES)
+
+
+def test_data_that_are_no_partbatches_are_taught_by_a_frozen_copy(taught, share, stripes):
+    class Plain(keras.utils.PyDataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, position):
+            return stripes(16, seed=position, shuffled=None)[0]
+
+    shared = share(taught, "uUQ", k=3)
+    tuned = fine_tune(taught, shared, models.weights(taught), Plain(), stripes(32, seed=2),
+                      epochs=4, assign="learned", **RATES)
+    assert tuned.best_epoch > 0
+
+
+def test_density_maps_are_fine_tuned_by_squared_error(share):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([
+        keras.Input((16, 16, 3)), keras.layers.Conv2D(8, 3, padding="same", activation="relu"),
+        keras.layers.Conv2D(3, 1, activation="relu", name="density")])
+    rng = np.random.default_rng(0)
+
+    class Fields(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, position):
+            return (rng.random((2, 16, 16, 3)).astype(np.float32),
+                    rng.random((2, 16, 16, 3)).astype(np.float32))
+
+    tuned = fine_tune(model, share(model, "uUQ", k=8), models.weights(model), Fields(), Fields(),
+                      task="nuclei", epochs=1)
+    assert np.isfinite(tuned.history["val_loss"]).all()
+
+
+def test_data_that_do_not_fit_the_model_are_refused(taught, share, stripes, small_network):
+    shared, weights = share(taught), models.weights(taught)
+    batches = stripes(32, seed=2)
+    larger = PartBatches(batches.part, Preprocessing((9, 9), 1), 16)
+    with pytest.raises(InputError, match=r"training data have inputs of shape \(9, 9, 1\)"):
+        fine_tune(taught, shared, weights, larger, batches, **RATES)
+    two = replace(batches.part, labels=batches.part.labels[:, :2])
+    with pytest.raises(InputError, match=r"validation data have labels of shape \(2,\)"):
+        fine_tune(taught, shared, weights, batches, PartBatches(two, batches.preprocessing, 16),
+                  **RATES)
+    broken = dict(shared.unshared) | {"dense2/bias": np.full(3, np.nan, np.float32)}
+    with pytest.raises(InputError, match="not a number before training"):
+        fine_tune(taught, replace(shared, unshared=broken), weights, batches, batches, **RATES)
+
+
+@pytest.mark.slow
+def test_learned_levels_regain_what_four_levels_cost_a_published_model(shared_data, share):
+    model = models.load_model(shared_data / "covid_cxr_keras2.h5")
+    collection = with_validation(open_collection(shared_data / "covid_cxr_200px",
+                                                 classes=("covid", "normal")))
+    preprocessing = Preprocessing.preset("0-1", (200, 200), 3)
+    val = PartBatches(collection.val, preprocessing, 32)
+    weights = models.weights(model)
+    shared = share(model, "uUQ", k=4)
+    before = cross_entropy(model, replace(shared, codebooks={}, kernels={}, unshared=weights), val)
+    regained = {}
+    for assign in ("fixed", "learned"):
+        tuned = fine_tune(model, shared, weights, PartBatches(collection.train, preprocessing, 16,
+                                                              seed=0),
+                          val, task="multiclass", epochs=12, patience=12, assign=assign,
+                          learning_rate=3e-4, lr_cumulative=1e-4)
+        start, best = tuned.history["val_loss"][0], min(tuned.history["val_loss"])
+        regained[assign] = (start - best) / (start - before)
+    assert regained["learned"] > 0.75 and regained["learned"] > regained["fixed"] > 0.2
