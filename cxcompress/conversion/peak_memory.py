@@ -64,10 +64,10 @@ def _predict_and_report(variant: str, path: str, batch_size: int) -> None:
     inputs = tf.zeros((batch_size, *shape[1:]), tf.float32)
     for _ in range(3):
         np.asarray(call(inputs))
-    print(_own_peak())
+    print(own_peak_bytes())
 
 
-def _own_peak() -> int:
+def own_peak_bytes() -> int:
     """Peak resident memory of this process in bytes."""
     status = Path("/proc/self/status")
     if status.exists():

@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from cxcompress.commands.command_line import parser, run
+from cxcompress.conversion.peak_memory import own_peak_bytes
 from cxcompress.reporting.tables import number, text_table
 from cxcompress.runs import RunFolder
 
@@ -164,14 +165,11 @@ def _peak_memory(network: str, variant: str, arguments: argparse.Namespace) -> i
 
 
 def _report_memory(arguments: argparse.Namespace) -> None:
-    import resource
-
     network, variant = arguments.memory_of.split("/")
     epoch = _ready(network, variant, arguments)
     epoch()
     epoch()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(peak * (1 if sys.platform == "darwin" else 1024))
+    print(own_peak_bytes())
 
 
 if __name__ == "__main__":

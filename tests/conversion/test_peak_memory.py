@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cxcompress.conversion.peak_memory import _own_peak, peak_memory_bytes
+from cxcompress.conversion.peak_memory import own_peak_bytes, peak_memory_bytes
 
 
-def test_own_peak_sees_what_this_process_held():
-    before = _own_peak()
+def testown_peak_bytes_sees_what_this_process_held():
+    before = own_peak_bytes()
     block = np.ones(before // 8 + 10_000_000)  # more than was ever resident here
-    assert _own_peak() > before + 70_000_000
+    assert own_peak_bytes() > before + 70_000_000
     del block
 
 
