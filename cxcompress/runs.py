@@ -250,7 +250,10 @@ class RunFolder:
                         "give --overwrite to replace it, or another --output_path")
                 return cls(path, previous)
             for entry in path.iterdir():
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
         record = {"state": "unfinished", "arguments": arguments, "versions": versions(),
                   "machine": machine()}
         folder = cls(path, record)

@@ -9,10 +9,12 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from logging.handlers import MemoryHandler
 
 from cxcompress.errors import InputError, MissingExtra
 
 INTERRUPTED = 130
+MOST_NOTES = 1000
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -74,8 +76,11 @@ def start_tensorflow() -> None:
 
 @contextmanager
 def _notes_on_stderr() -> Iterator[None]:
-    """Print what the package logs, and nothing of what its libraries warn of."""
-    handler = logging.StreamHandler(sys.stderr)
+    """Print what the package logs, and nothing of what its libraries warn of.
+
+    Notes are printed at the end, and not at all before the one line of bad input.
+    """
+    handler = MemoryHandler(MOST_NOTES, logging.ERROR, logging.StreamHandler(sys.stderr), False)
     # Commands say it once for a model, in their notes; the quantizers say it at every fit.
     handler.addFilter(lambda record: record.levelno >= logging.WARNING
                       or not record.name.startswith("cxcompress.quantization"))
@@ -89,6 +94,7 @@ def _notes_on_stderr() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+        handler.flush()
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)

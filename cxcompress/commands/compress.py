@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxcompress.commands.command_line import boolean, parser, run, start_tensorflow
 from cxcompress.errors import InputError
+from cxcompress.evaluation import Ratios
 from cxcompress.quantization import Compression
 from cxcompress.reporting.tables import byte_count, interval, number, ratio, text_table
+from cxcompress.representation.prior_formulas import prior_sizes
 from cxcompress.runs import RunFolder, atomic_path
 
 if TYPE_CHECKING:
     from cxcompress.pipeline import CompressionResult
     from cxcompress.storage import ContainerSizes
 
-log = logging.getLogger(__name__)
-
 BUNDLED_MODEL = Path("pretrained") / "small_cxr_synthetic.h5"
 BUNDLED_DATA, BUNDLED_COUNT = "synthetic:cxr", 8000
-PRESETS = ("auto", "0-1", "-1-1", "imagenet", "xrv", "none")
+PREPROCESSINGS = ("auto", "0-1", "-1-1", "imagenet", "xrv", "none")
+CODERS = ("rans", "index_map", "raw", "smallest")
 EXAMPLE = ("python experiments/compress.py --compression uCWS --net model.h5 "
            "--data_path images --clustercnn 256 --clusterfc 256")
 
@@ -53,9 +53,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="ECSQ: relative change of its cost at which it has converged")
     add("--lambd", type=float, default=None,
         help="ECSQ: weight of the rate, instead of finding it for K levels")
-    add("--coder", default="rans", choices=("rans", "index_map", "raw", "smallest"),
+    add("--coder", default="rans", choices=CODERS,
         help="how index maps are stored (rans)")
-    add("--preprocessing", default="auto", choices=PRESETS,
+    add("--preprocessing", default="auto", choices=PREPROCESSINGS,
         help="scale of the network's input; auto finds it out and says so (auto)")
     add("--classes", help="class names in the order of the model's outputs, comma-separated")
     add("--margin", type=float, default=0.02,
@@ -134,7 +134,7 @@ def compress_command(arguments: argparse.Namespace) -> Outcome:
     with RunFolder.open(path, described, overwrite=arguments.overwrite) as folder:
         result = compress(
             net, data, compression, count=count, preprocessing=arguments.preprocessing,
-            classes=arguments.classes.split(",") if arguments.classes else None,
+            classes=class_names(arguments.classes),
             judge_on="val" if arguments.internal_ho else "test", margin=arguments.margin,
             batch_size=arguments.minibatch, sensitivity=not arguments.no_sensitivity,
             seed=arguments.seed, units_folder=path / "units")
@@ -143,6 +143,11 @@ def compress_command(arguments: argparse.Namespace) -> Outcome:
         sizes = result.save(container, coder=arguments.coder, overwrite=True)
         text = write_results(folder, result, sizes, container, Path(net).stat().st_size)
     return Outcome(path, container, result, sizes, text)
+
+
+def class_names(text: str | None) -> list[str] | None:
+    """The names of a comma-separated list, or None."""
+    return None if text is None else [name.strip() for name in text.split(",")]
 
 
 def bundled_model() -> Path:
@@ -181,7 +186,7 @@ def write_results(
         "before": result.before, "after": result.after, "judged_on": result.judged_on,
         "comparison": result.comparison.to_dict() if result.comparison else None})
     folder.write_csv(f"results_compression_{result.container.compression}.csv",
-                     results_rows(result, sizes))
+                     results_rows(result, sizes, file_bytes))
     folder.write_csv("layers.csv", [dataclasses.asdict(layer) for layer in result.layers])
     for name in ("original", "compressed"):
         record = getattr(result, name)
@@ -206,8 +211,6 @@ def size_rows(
     result: CompressionResult, sizes: ContainerSizes, file_bytes: int
 ) -> list[dict[str, str]]:
     """The table of bytes and ratios, as text."""
-    from cxcompress.evaluation import Ratios
-
     ratios = Ratios.of(container_bytes=sizes.total, parameters=result.parameters,
                        file_bytes=file_bytes)
     rows = {
@@ -219,32 +222,17 @@ def size_rows(
             ratio(ratios.file_ratio),
     }
     if result.container.shared.kernels:
-        papers = papers_formulas(result)
+        prior = prior_sizes(result.container.shared)
         rows |= {
             "bits_per_weight (all that the shared kernels need)": number(sizes.bits_per_weight),
             "entropy of the index maps, bits a weight": number(result.entropy_bits),
             "weight SQNR": f"{number(result.sqnr_db, 1)} dB",
             "prior_space_ratio (the prior scripts' formula, original / compressed)":
-                number(papers["prior_space_ratio"]),
+                number(prior["prior_space_ratio"]),
             "psi_index_map (the papers' formula, compressed / original)":
-                number(papers["psi_index_map"]),
+                number(prior["psi_index_map"]),
         }
     return [{"what": name, "value": value} for name, value in rows.items()]
-
-
-def papers_formulas(result: CompressionResult) -> dict[str, float]:
-    """The prior work's size formulas for this model, under its own names.
-
-    They count what their authors counted, all shared kernels here, not what the file holds.
-    """
-    from cxcompress.representation.prior_formulas import prior_space_ratio, psi_index_map
-
-    shared = result.container.shared
-    sizes = [kernel.indices.size for kernel in shared.kernels.values()]
-    levels = [shared.codebooks[kernel.codebook].k for kernel in shared.kernels.values()]
-    bits = sum(size * psi_index_map(size, k) for size, k in zip(sizes, levels, strict=True))
-    return {"prior_space_ratio": prior_space_ratio(sizes, max(levels)),
-            "psi_index_map": bits / (32 * sum(sizes))}
 
 
 def metric_rows(result: CompressionResult) -> list[dict[str, str]]:
@@ -284,17 +272,21 @@ def layer_rows(result: CompressionResult, sizes: ContainerSizes) -> list[dict[st
     ]
 
 
-def results_rows(result: CompressionResult, sizes: ContainerSizes) -> list[dict[str, Any]]:
+def results_rows(
+    result: CompressionResult, sizes: ContainerSizes, file_bytes: int
+) -> list[dict[str, Any]]:
     """One row a number, for the results CSV: sizes, then every metric at both stages."""
+    ratios = Ratios.of(container_bytes=sizes.total, parameters=result.parameters,
+                       file_bytes=file_bytes)
     rows = [
         {"stage": "container", "metric": name, "value": value, "low": "", "high": "", "n": "",
          "positives": "", "patients": "", "method": "counted"}
         for name, value in (
             ("bytes", sizes.total), ("parameters", result.parameters),
-            ("space_ratio", sizes.total / (4 * result.parameters)),
-            ("bits_per_weight", sizes.bits_per_weight), ("entropy_bits", result.entropy_bits),
+            *ratios.to_dict().items(), ("bits_per_weight", sizes.bits_per_weight),
+            ("entropy_bits", result.entropy_bits),
             ("sqnr_db", result.sqnr_db), ("largest_change", result.largest_change),
-            *(papers_formulas(result).items() if result.container.shared.kernels else ()))
+            *prior_sizes(result.container.shared).items())
     ]
     for stage, estimates in (("original", result.before), ("after quantisation", result.after)):
         rows += [{"stage": stage, "metric": name} | dataclasses.asdict(estimate)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cxcompress.commands.command_line import parser, run, start_tensorflow
+from cxcompress.commands.compress import CODERS, PREPROCESSINGS
 from cxcompress.errors import InputError
+from cxcompress.quantization import Compression
 from cxcompress.reporting.tables import byte_count, number, text_table
 from cxcompress.runs import RunFolder, WorkUnit
+
+if TYPE_CHECKING:
+    import keras
+
+    from cxcompress.pipeline.inputs import Study
 
 EXAMPLE = ("python experiments/quantizer_sweep.py --net model.h5 --data_path images "
            "--compressions uCWS uUQ --levels 256 16 4")
@@ -31,8 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="numbers of shared values (256 255 64 16 8 4)")
     add("--prune", type=float, default=50, metavar="PERCENT",
         help="percent of each kernel to prune first where the name begins with pr (50)")
-    add("--preprocessing", default="auto", help="as for compress.py (auto)")
-    add("--coder", default="rans", help="as for compress.py (rans)")
+    add("--preprocessing", default="auto", choices=PREPROCESSINGS,
+        help="as for compress.py (auto)")
+    add("--coder", default="rans", choices=CODERS, help="as for compress.py (rans)")
     return parse
 
 
@@ -47,56 +56,56 @@ def quantizer_sweep(arguments: argparse.Namespace) -> str:
     Raises:
         InputError: If a flag, the model or the data cannot be used.
     """
-    start_tensorflow()
-    from cxcompress.pipeline.inputs import file_sha256
-    from cxcompress.quantization import Compression
-    from cxcompress.reporting import figures
-
     if not Path(arguments.net).is_file():
         raise InputError(f"--net {arguments.net}: no such file")
     described = {name: value for name, value in vars(arguments).items()
                  if name not in ("output_path", "overwrite")}
+    start_tensorflow()
+    from cxcompress.pipeline.inputs import file_sha256
+    from cxcompress.reporting import figures
+
     described["net_sha256"] = file_sha256(Path(arguments.net))
-    units = []
+    units, notes = [], []
+    opened = functools.cache(lambda: _open(arguments, notes))
     for name in arguments.compressions:
         percent = arguments.prune if name.startswith("pr") else 0
         for k in arguments.levels:
             compression = Compression.parse(name, clustercnn=k, clusterfc=k, prcnn=percent,
                                             prfc=percent)
             units.append(WorkUnit(f"{name}/k={k}", _one_compression,
-                                  {"arguments": arguments, "compression": compression, "k": k}))
+                                  {"opened": opened, "compression": compression, "k": k,
+                                   "seed": arguments.seed, "coder": arguments.coder}))
     path = Path(arguments.output_path) / "quantizer_sweep" / Path(arguments.net).stem
     with RunFolder.open(path, described, overwrite=arguments.overwrite) as folder:
         rows = list(folder.run_units(units, "Quantisers").values())
         folder.write_csv("results_quantizer_sweep.csv", rows)
-        folder.write_json("results.json", folder.record | {"state": "done", "rows": rows})
+        folder.write_json("results.json", folder.record | {"state": "done", "rows": rows,
+                                                            "notes": notes})
         figures.quantizer_sweep(path / "quantizer_sweep", rows)
-    return "\n".join([text_table([_text(row) for row in rows]), "", f"results  {path}"])
+    return "\n".join([*(f"note: {note}" for note in notes), "",
+                      text_table([_text(row) for row in rows]), "", f"results  {path}"])
 
 
-@functools.lru_cache(maxsize=1)
-def _opened(net: str, data_path: str, preprocessing: str, seed: int):
-    """Model and data, opened once for all units of a sweep."""
+def _open(arguments: argparse.Namespace, notes: list[str]) -> tuple[keras.Model, Study]:
     from cxcompress.pipeline import inputs
 
-    notes: list[str] = []
-    model, card, _ = inputs.open_model(net)
-    study = inputs.open_study(model, card, data_path, None, preprocessing, seed, notes)
-    return model, study
+    model, card, _ = inputs.open_model(arguments.net)
+    return model, inputs.open_study(model, card, arguments.data_path, None,
+                                    arguments.preprocessing, arguments.seed, notes)
 
 
-def _one_compression(arguments: argparse.Namespace, compression, k: int) -> dict[str, Any]:
-    import tempfile
-
+def _one_compression(
+    opened: Callable[[], tuple[keras.Model, Study]], compression: Compression, k: int, seed: int,
+    coder: str,
+) -> dict[str, Any]:
     from cxcompress.pipeline import compress
 
-    model, study = _opened(arguments.net, arguments.data_path, arguments.preprocessing,
-                           arguments.seed)
-    result = compress(model, study.collection, compression, seed=arguments.seed,
+    model, study = opened()
+    result = compress(model, study.collection, compression, seed=seed,
                       preprocessing=study.preprocessing, classes=study.task.classes,
                       sensitivity=False)
     with tempfile.TemporaryDirectory() as folder:
-        sizes = result.save(Path(folder) / "model.h5", coder=arguments.coder)
+        sizes = result.save(Path(folder) / "model.h5", coder=coder)
     row: dict[str, Any] = {
         "compression": compression.name, "k": k, "bytes": sizes.total,
         "space_ratio": sizes.total / (4 * result.parameters),

@@ -14,6 +14,7 @@ from cxcompress.errors import InputError
 from cxcompress.evaluation import Ratio, Ratios
 from cxcompress.reporting.tables import byte_count, number, ratio, text_table
 from cxcompress.runs import RunFolder, progress
+from cxcompress.storage import Container, read_container
 
 EXAMPLE = ("python experiments/time_space_eval.py --net model.h5 "
            "--compr_weights results/uCWS/…/….h5 --testset images")
@@ -70,9 +71,6 @@ def time_space_eval(arguments: argparse.Namespace) -> Outcome:
         if not path.is_file():
             raise InputError(f"{flag} {path}: no such file")
 
-    start_tensorflow()
-    from cxcompress.storage import read_container
-
     container = read_container(compressed)
     wanted, found = arguments.compression, container.compression
     if wanted and found not in (wanted, f"u{wanted}"):
@@ -96,7 +94,10 @@ def time_space_eval(arguments: argparse.Namespace) -> Outcome:
     return Outcome(path, text_table(_rows(measured, ratios), right=("original", "compressed")))
 
 
-def _measure(arguments: argparse.Namespace, net: Path, compressed: Path, container) -> dict:
+def _measure(
+    arguments: argparse.Namespace, net: Path, compressed: Path, container: Container
+) -> dict:
+    start_tensorflow()
     import numpy as np
     import tensorflow as tf
 
@@ -125,7 +126,7 @@ def _measure(arguments: argparse.Namespace, net: Path, compressed: Path, contain
     reading = []
     for _ in range(READS):
         start = time.perf_counter()
-        read_again = _read(compressed)
+        read_container(compressed)
         reading.append(time.perf_counter() - start)
     measured = {
         "seconds": seconds, "median_seconds": median,
@@ -136,9 +137,8 @@ def _measure(arguments: argparse.Namespace, net: Path, compressed: Path, contain
         "parameters": model.count_params(),
         "weight_bytes_original": 4 * model.count_params(),
         "weight_bytes_compressed": graph.weight_bytes,
-        "shared_weights": sum(k.indices.size for k in read_again.shared.kernels.values()),
+        "shared_weights": sum(k.indices.size for k in container.shared.kernels.values()),
         "batch_size": arguments.batch_size,
-        "threads": tf.config.threading.get_intra_op_parallelism_threads() or None,
     }
     if not arguments.no_memory:
         peaks = [
@@ -161,12 +161,6 @@ def _ratios(measured: dict) -> Ratios:
         seconds_predict=median["Keras predict"])
 
 
-def _read(path: Path):
-    from cxcompress.storage import read_container
-
-    return read_container(path)
-
-
 def _inputs(arguments: argparse.Namespace, model, container):
     """float32 `(batch_size, h, w, c)`: test images, or noise where no test set is given."""
     import numpy as np
@@ -178,7 +172,7 @@ def _inputs(arguments: argparse.Namespace, model, container):
     if arguments.testset is None:
         images = noise_inputs(model, arguments.seed)
     else:
-        collection = open_data(arguments.testset, model, None, arguments.seed)
+        collection = open_data(arguments.testset, model, arguments.seed)
         part = evenly(collection.test or collection.val or collection.train, arguments.batch_size)
         card = container.card.preprocessing
         if not card:

@@ -60,15 +60,16 @@ def train(arguments: argparse.Namespace) -> str:
     described = {name: value for name, value in vars(arguments).items()
                  if name not in ("output_path", "overwrite")}
     notes: list[str] = []
-    collection = open_with_validation(
-        open_collection(arguments.data_path, size=arguments.size, count=arguments.count,
-                        seed=arguments.seed),
-        arguments.seed, notes)
-    if collection.task not in ACTIVATIONS or collection.train is None:
-        raise InputError(f"--data_path {arguments.data_path}: needs a train part with class labels")
     name = f"{arguments.model}-seed{arguments.seed}"
     with RunFolder.open(Path(arguments.output_path) / name, described,
                         overwrite=arguments.overwrite) as folder:
+        collection = open_with_validation(
+            open_collection(arguments.data_path, size=arguments.size, count=arguments.count,
+                            seed=arguments.seed),
+            arguments.seed, notes)
+        if collection.task not in ACTIVATIONS or collection.train is None:
+            raise InputError(f"--data_path {arguments.data_path}: needs a train part with class "
+                             "labels")
         keras.utils.set_random_seed(arguments.seed)
         preprocessing = Preprocessing.preset(
             "0-1", (arguments.size, arguments.size), arguments.channels)

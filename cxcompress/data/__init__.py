@@ -16,7 +16,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -28,8 +27,8 @@ __all__ = ["Collection", "Part", "hold_out", "open_collection", "with_validation
 
 
 def open_collection(name_or_path: str | PathLike, *, size: int | None = None,
-                    channels: int | None = None, seed: int = 0, count: int | None = None,
-                    classes: Sequence[str] | None = None) -> Collection:
+                    channels: int | None = None, seed: int = 0,
+                    count: int | None = None) -> Collection:
     """Open a collection by its name or path.
 
     Args:
@@ -38,7 +37,6 @@ def open_collection(name_or_path: str | PathLike, *, size: int | None = None,
         size, channels, seed, count: Of generated collections: pixels a side, 1 or 3 channels
             (radiographs), the cohort, and the number of images. Recorded collections come whole
             and as they are stored.
-        classes: Label order of an image folder, if not sorted by name.
 
     Returns:
         A `Collection`; its val part is None where the source has none.
@@ -72,7 +70,7 @@ def open_collection(name_or_path: str | PathLike, *, size: int | None = None,
                                    (is_shidc, open_shidc)):
             if recognised(path):
                 return opener(path)
-        return open_image_folder(path, classes)
+        return open_image_folder(path)
     if path.suffix.lower() == ".npz":
         from cxcompress.data.arrays import open_arrays
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cxcompress.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -81,3 +83,21 @@ class Collection:
     patients_known: bool = False
     synthetic: bool = False
     credit: str = ""
+
+    def in_class_order(self, classes: Sequence[str]) -> Collection:
+        """The same collection with its label columns in the order of `classes`.
+
+        Raises:
+            InputError: If these are not the collection's classes.
+        """
+        if sorted(classes) != sorted(self.classes):
+            raise InputError(f"{self.name}: has the classes {','.join(self.classes)}, not "
+                             f"{','.join(classes)}; give --classes with the collection's names, "
+                             "in the order of the model's outputs")
+        columns = [self.classes.index(name) for name in classes]
+
+        def reordered(part: Part | None) -> Part | None:
+            return part and replace(part, labels=part.labels[:, columns])
+
+        return replace(self, classes=tuple(classes), train=reordered(self.train),
+                       val=reordered(self.val), test=reordered(self.test))

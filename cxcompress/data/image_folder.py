@@ -1,7 +1,7 @@
 """Folders of images, sorted by part and class: `train/<class>/*.png`, the same in `val`, `test`.
 
     collection = open_image_folder("chest_xray")
-    collection = open_image_folder("chest_xray", classes=("normal", "covid"))   # label order
+    collection.in_class_order(("normal", "covid"))      # another label order
 
 Files are read when asked for; sizes and modes may differ, `Preprocessing` evens them out. Where
 every file is named as NIH's are (`00000013_005.png`), the number in front is the patient.
@@ -44,13 +44,12 @@ class ImageFiles(Sequence):
         return read_image(self.paths[position])
 
 
-def open_image_folder(path: str | PathLike, classes: Sequence[str] | None = None) -> Collection:
-    """Open a folder of images as a multiclass collection.
+def open_image_folder(path: str | PathLike) -> Collection:
+    """Open a folder of images as a multiclass collection; its classes are sorted by name.
 
     Args:
         path: A folder that holds `train` or `test` (and perhaps `val`), each with one folder a
             class.
-        classes: The class names in label order; sorted by name if not given.
 
     Raises:
         InputError: If a part or class is missing or empty, classes differ between parts, fewer
@@ -70,7 +69,7 @@ def open_image_folder(path: str | PathLike, classes: Sequence[str] | None = None
             differing = sorted(set(inside) ^ set(names[first]))
             raise InputError(f"{path}: class {differing[0]!r} is not in both {first} and {part}; "
                              "every part needs the same classes")
-    order = _class_order(path, names[first], classes)
+    order = _class_order(path, names[first])
     files = {part: [(file, label) for label, name in enumerate(order)
                     for file in _image_files(found[part] / name)] for part in found}
     everything = [file for part in files.values() for file, _ in part]
@@ -95,16 +94,11 @@ def _class_folders(folder: Path) -> list[str]:
                   if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _class_order(path, names: list[str], classes: Sequence[str] | None) -> tuple[str, ...]:
+def _class_order(path, names: list[str]) -> tuple[str, ...]:
     if len(names) < 2:
         raise InputError(f"{path}: {len(names)} class folder{'s' * (len(names) != 1)} in a part"
                          f"{': ' + names[0] if names else ''}; expected at least two")
-    if classes is None:
-        return tuple(names)
-    if sorted(classes) != names:
-        raise InputError(f"--classes {','.join(classes)}: the folders in {path} are "
-                         f"{','.join(names)}; give the same names in your order")
-    return tuple(classes)
+    return tuple(names)
 
 
 def _image_files(folder: Path) -> list[Path]:

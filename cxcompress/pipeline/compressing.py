@@ -20,6 +20,7 @@ from cxcompress.models import ends
 from cxcompress.pipeline import inputs as starting
 from cxcompress.pipeline.layer_reports import LayerReport, layer_reports
 from cxcompress.quantization import Compression, share_weights
+from cxcompress.quantization.quality import decibels
 from cxcompress.representation import SharedWeights
 from cxcompress.storage import (
     Container,
@@ -47,7 +48,7 @@ class CompressionResult:
         original, compressed: Predictions on the judged part; None without data.
         before, after: Metrics of these with n and 95% intervals.
         comparison: Differences and verdicts; None without data.
-        judged_on: `"test"`, `"val"` or `"held-out train"`; None without data.
+        judged_on: `"test"` or `"val"`; None without data.
         synthetic: Whether model or data are generated.
         notes: Lines that a user must read: choices made, warnings.
     """
@@ -75,11 +76,11 @@ class CompressionResult:
     @property
     def sqnr_db(self) -> float:
         """Signal-to-quantisation-noise ratio of all shared kernels together, in dB."""
-        signal = sum(layer.signal for layer in self.layers if layer.levels is not None)
-        noise = sum(layer.noise for layer in self.layers if layer.levels is not None)
-        if not signal:
+        shared = [layer for layer in self.layers if layer.levels is not None]
+        if not shared:
             return math.nan
-        return 10 * math.log10(signal / noise) if noise else math.inf
+        return decibels(sum(layer.signal for layer in shared),
+                        sum(layer.noise for layer in shared))
 
     @property
     def largest_change(self) -> float:
@@ -188,7 +189,8 @@ def compress(
         classes=study.task.classes if study else (card.classes if card else ()),
         preprocessing=study.preprocessing.to_dict() if study else (
             card.preprocessing if card else None),
-        thresholds=card.thresholds if card else None,
+        thresholds=card.thresholds if card and (
+            study is None or card.classes == study.task.classes) else None,
         provenance=provenance | {"compression": compression.get_config(), "seed": seed},
         licence=card.licence if card else "",
         synthetic=bool(card and card.synthetic),
@@ -249,6 +251,9 @@ def _judged(
     part, name = study.judged_part(judge_on, result.notes)
     shared = result.container.shared
     original = study.record(model, part, batch_size, "Original model")
+    if name == "val" and study.task.name == "multilabel":
+        result.notes.append("judged on val, where the thresholds were chosen too: accuracies and "
+                            "decisions look better than on new images; AUROC does not use them")
     thresholds = result.container.card.thresholds or study.thresholds(model, batch_size)
     weights = models.weights(model)
     models.set_weights(model, shared.weights())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from cxcompress.evaluation.records import ReadyRecord
 from cxcompress.images import Preprocessing
 from cxcompress.models import ends
 from cxcompress.runs import progress
-from cxcompress.storage import ModelCard
+from cxcompress.storage import ModelCard, is_container, read_card
 from cxcompress.tasks import Predictions, Task
 
 BATCH_SIZE = 32
@@ -46,7 +45,7 @@ def open_model(
         model = models.load_model(path)
         provenance = {"net": path.name, "net_bytes": path.stat().st_size,
                       "net_sha256": file_sha256(path)}
-        card = read_card_beside(path)
+        card = read_card(path) if is_container(path) else read_card_beside(path)
     else:
         model = source
     if len(model.inputs) != 1 or len(model.outputs) != 1:
@@ -92,8 +91,7 @@ def input_size(model: keras.Model) -> tuple[tuple[int, int], int]:
 
 
 def open_data(
-    data: Collection | str | Path, model: keras.Model, classes: Sequence[str] | None, seed: int,
-    count: int | None = None,
+    data: Collection | str | Path, model: keras.Model, seed: int, count: int | None = None
 ) -> Collection:
     """The collection; where it is generated, `count` images at the model's input size.
 
@@ -102,8 +100,7 @@ def open_data(
     """
     size, channels = input_size(model)
     if not isinstance(data, Collection):
-        data = open_collection(data, size=size[0], channels=channels, seed=seed, count=count,
-                               classes=classes)
+        data = open_collection(data, size=size[0], channels=channels, seed=seed, count=count)
     if data.task not in ("multiclass", "multilabel"):
         raise InputError(f"{data.name}: holds {data.task} annotations; compress.py judges "
                          "multiclass and multilabel models. Leave --data_path out to quantise only")
@@ -186,33 +183,14 @@ def open_study(
     Raises:
         InputError: If the data cannot be read, or do not fit the model.
     """
-    collection = open_with_validation(open_data(data, model, classes, seed, count), seed,
-                                      notes)
+    collection = open_with_validation(open_data(data, model, seed, count), seed, notes)
     if classes is None and card is not None and card.classes:
-        collection = in_class_order(collection, card.classes)
+        classes = card.classes
+    if classes is not None:
+        collection = collection.in_class_order(classes)
     task = tasks.get(collection.task, collection.classes, ends.gives_logits(model))
     chosen = choose_preprocessing(model, collection, task, preprocessing, card, notes)
     return Study(collection, task, chosen)
-
-
-def in_class_order(collection: Collection, classes: Sequence[str]) -> Collection:
-    """The collection with its label columns in the order of `classes`.
-
-    Raises:
-        InputError: If the two do not name the same classes.
-    """
-    if sorted(classes) != sorted(collection.classes):
-        raise InputError(f"{collection.name}: has the classes {', '.join(collection.classes)}, "
-                         f"the model's card {', '.join(classes)}; give --classes in the order of "
-                         "the model's outputs")
-    columns = [collection.classes.index(name) for name in classes]
-
-    def reordered(part: Part | None) -> Part | None:
-        return part and dataclasses.replace(part, labels=part.labels[:, columns])
-
-    return dataclasses.replace(
-        collection, classes=tuple(classes), train=reordered(collection.train),
-        val=reordered(collection.val), test=reordered(collection.test))
 
 
 def predict(
@@ -253,7 +231,12 @@ def choose_preprocessing(
     if wanted != "auto":
         return Preprocessing.preset(wanted, size, channels)
     if card is not None and card.preprocessing:
-        return Preprocessing.from_dict(card.preprocessing)
+        carded = Preprocessing.from_dict(card.preprocessing)
+        if (tuple(carded.size), carded.channels) != (size, channels):
+            raise InputError(f"the model takes {size[0]}x{size[1]} pixels of {channels} channels, "
+                             f"its card says {carded.size[0]}x{carded.size[1]} of "
+                             f"{carded.channels}; give --preprocessing, or mend the card")
+        return carded
     if ends.rescales_input(model):
         notes.append("preprocessing: none (0–255), since the model rescales its input itself")
         return Preprocessing.preset("none", size, channels)
@@ -269,9 +252,9 @@ def choose_preprocessing(
         losses[name] = cross_entropy(
             task, predict(model, trial, preset, BATCH_SIZE, f"trying {name}"), trial.labels)
     best = min(losses, key=losses.get)
-    notes.append(
-        f"preprocessing: {best}, the least cross-entropy of the presets on {len(trial)} training "
-        "images (" + ", ".join(f"{name} {loss:.3g}" for name, loss in losses.items()) + ")")
+    tried = ", ".join(f"{name} {loss:.3g}" for name, loss in losses.items())
+    notes.append(f"preprocessing: {best}, the least cross-entropy of the presets on {len(trial)} "
+                 f"{'training' if collection.train else 'validation'} images ({tried})")
     return Preprocessing.preset(best, size, channels)
 
 

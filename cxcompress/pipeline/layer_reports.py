@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cxcompress import models
 from cxcompress.pipeline.inputs import BATCH_SIZE, cross_entropy
+from cxcompress.quantization.quality import decibels
 from cxcompress.representation import SharedWeights, entropy_bits
 from cxcompress.runs import WorkUnit, run_units
 from cxcompress.tasks import Task
@@ -53,10 +54,7 @@ class LayerReport:
     @property
     def sqnr_db(self) -> float:
         """Signal-to-quantisation-noise ratio, 10 log10(signal / noise), in dB."""
-        if not self.noise:
-            return math.inf
-        return 10 * math.log10(self.signal / self.noise) if self.signal else -math.inf
-
+        return decibels(self.signal, self.noise)
 
 
 def layer_reports(

@@ -70,14 +70,15 @@ def quality(weights: ArrayLike, indices: NDArray, codebook: Codebook) -> Quality
         noise += float(block @ block)
     return Quality(
         mse=noise / weights.size,
-        sqnr_db=_decibels(signal, noise),
+        sqnr_db=decibels(signal, noise),
         entropy_bits=histogram_bits(counts) / weights.size,
         levels_used=int(np.count_nonzero(counts)),
         k=codebook.k,
     )
 
 
-def _decibels(signal: float, noise: float) -> float:
+def decibels(signal: float, noise: float) -> float:
+    """10 log10(signal / noise), in dB: infinite without noise, −infinite without signal."""
     if noise == 0.0:
         return float("inf")
     return float("-inf") if signal == 0.0 else 10.0 * float(np.log10(signal / noise))

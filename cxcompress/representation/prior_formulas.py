@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cxcompress.representation.types import SharedWeights
+
 FLOAT_BITS = 32
 
 
@@ -57,3 +59,19 @@ def psi_index_map(size: int, k: int) -> float:
 def psi_index_map_corrected(size: int, k: int) -> float:
     """`psi_index_map` with the word that the largest index k − 1 needs: 8 bits at k = 256."""
     return bit_requirement(k - 1) + FLOAT_BITS * k / size
+
+
+def prior_sizes(shared: SharedWeights) -> dict[str, float]:
+    """Both formulas for all shared kernels of a model, by name; empty where nothing is shared.
+
+    Returns:
+        `prior_space_ratio` (original / compressed, at the largest codebook's k) and
+        `psi_index_map` (compressed / original: bits an entry / 32, weighted by entries).
+    """
+    sizes = [kernel.indices.size for kernel in shared.kernels.values()]
+    levels = [shared.codebooks[kernel.codebook].k for kernel in shared.kernels.values()]
+    if not sizes:
+        return {}
+    bits = sum(size * psi_index_map(size, k) for size, k in zip(sizes, levels, strict=True))
+    return {"prior_space_ratio": prior_space_ratio(sizes, max(levels)),
+            "psi_index_map": bits / (FLOAT_BITS * sum(sizes))}

@@ -63,11 +63,6 @@ class KernelSizes:
         return sum(kernel.weights for kernel in self.kernels.values())
 
     @property
-    def kernel_bits(self) -> dict[str, float]:
-        """Bits a weight of each kernel's own code, by Keras variable path."""
-        return {path: kernel.bits_per_weight for path, kernel in self.kernels.items()}
-
-    @property
     def bits_per_weight(self) -> float:
         """8 × bytes of all that the quantised kernels need / their number."""
         needed = self.streams + self.tables + self.states + self.codebooks

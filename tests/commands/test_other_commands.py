@@ -91,6 +91,17 @@ def test_a_sweep_has_a_row_a_treatment_and_resumes(trained_net, image_folder, tm
     assert "--overwrite" in refused(quantizer_sweep.main, argv, capsys)
 
 
+@pytest.mark.parametrize("flags", [
+    ["--preprocessing", "sepia"], ["--coder", "zip"], ["--levels", "0"],
+    ["--compressions", "uXYZ"], ["--net", "missing.h5"]])
+def test_a_sweep_refuses_what_it_cannot_use(flags, trained_net, image_folder, tmp_path, capsys):
+    line = refused(quantizer_sweep.main, [
+        "--net", trained_net, "--data_path", image_folder, "--output_path", tmp_path / "out",
+        *flags], capsys)
+    assert flags[1] in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_train_writes_a_model_that_compress_takes_with_its_card(tmp_path, capsys):
     assert train.main(["--model", "small_cxr", "--data_path", "synthetic:cxr", "--size", "28",
                        "--count", "60", "--epochs", "1", "--batch_size", "20", "--output_path",

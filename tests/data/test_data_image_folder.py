@@ -38,11 +38,11 @@ def test_labels_follow_the_folders(tmp_path):
 
 
 def test_the_order_of_classes_can_be_given(tmp_path):
-    collection = open_collection(build(tmp_path), classes=("normal", "covid"))
+    collection = open_collection(build(tmp_path)).in_class_order(("normal", "covid"))
     for image, label in zip(collection.train.images, collection.train.labels, strict=True):
         assert image[0, 0] // 100 == 1 - label.argmax()
-    with pytest.raises(InputError, match="--classes normal,flu"):
-        open_collection(tmp_path, classes=("normal", "flu"))
+    with pytest.raises(InputError, match="has the classes covid,normal, not normal,flu"):
+        open_collection(tmp_path).in_class_order(("normal", "flu"))
 
 
 def test_part_names_in_other_spellings(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from cxcompress.errors import InputError
 from cxcompress.images import Preprocessing
 from cxcompress.pipeline import inputs
 from cxcompress.quantization import Compression
+from cxcompress.storage import ModelCard
 
 
 def collection(n=90, classes=("a", "b"), task="multiclass", parts=("train", "test")):
@@ -148,6 +151,49 @@ def test_multilabel_thresholds_are_chosen_on_validation_and_stored():
         preprocessing="0-1")
     assert len(result.container.card.thresholds) == 3
     assert result.container.card.metrics["part"] == "test"
+
+
+def test_the_order_of_classes_holds_for_every_collection():
+    notes = []
+    plain = inputs.open_study(network(), None, collection(), None, "0-1", 0, notes)
+    turned = inputs.open_study(network(), None, collection(), ("b", "a"), "0-1", 0, notes)
+    assert turned.task.classes == ("b", "a")
+    np.testing.assert_array_equal(turned.collection.test.labels,
+                                  plain.collection.test.labels[:, ::-1])
+    with pytest.raises(InputError, match="--classes"):
+        inputs.open_study(network(), None, collection(), ("a", "c"), "0-1", 0, notes)
+
+
+def test_a_container_compressed_again_keeps_its_card(tmp_path):
+    data = collection(150, ("a", "b", "c"), "multilabel", ("train", "val", "test"))
+    first = cxcompress.compress(network(3, "sigmoid"), data, "uCWS", k=64, preprocessing="-1-1",
+                                sensitivity=False)
+    first.save(tmp_path / "first.h5")
+    again = cxcompress.compress(tmp_path / "first.h5", data, "uCWS", k=8, sensitivity=False)
+    assert again.container.card.preprocessing == first.container.card.preprocessing
+    assert again.comparison.decisions[0].original.threshold == pytest.approx(
+        first.container.card.thresholds[0])
+    turned = cxcompress.compress(tmp_path / "first.h5", data, "uCWS", k=8, sensitivity=False,
+                                 classes=("c", "b", "a"))
+    # The card's thresholds are of another order: they are chosen anew, not given to wrong classes.
+    assert turned.comparison.decisions[0].name == "c"
+    assert turned.comparison.decisions[0].original.threshold != pytest.approx(
+        first.container.card.thresholds[0])
+
+
+def test_a_card_of_another_input_size_is_refused(tmp_path):
+    network().save(tmp_path / "net.h5")
+    card = ModelCard(preprocessing=Preprocessing.preset("0-1", (24, 24), 1).to_dict())
+    (tmp_path / "net.card.json").write_text(json.dumps(card.to_dict()))
+    with pytest.raises(InputError, match="12x12 pixels .* its card says 24x24"):
+        cxcompress.compress(tmp_path / "net.h5", collection(), "uCWS")
+
+
+def test_thresholds_chosen_on_the_judged_images_are_said():
+    result = cxcompress.compress(network(3, "sigmoid"), collection(
+        150, ("a", "b", "c"), "multilabel", ("train", "val", "test")), "uCWS", k=16,
+        preprocessing="0-1", judge_on="val", sensitivity=False)
+    assert any("where the thresholds were chosen" in note for note in result.notes)
 
 
 def test_data_that_do_not_fit_are_refused():
