@@ -15,6 +15,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from cxcompress.runs import atomic_path
@@ -153,6 +154,9 @@ def latencies(stem: Path, seconds: Mapping[str, NDArray]) -> None:
         axes.set_yticks(range(len(seconds)), list(seconds))
         axes.set_ylim(len(seconds) - 0.5, -0.7)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("time of one call [ms, log scale]; dot: median; ticks: single calls")
         _save(figure, stem)
 
