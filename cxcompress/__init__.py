@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 
 __version__ = "0.1.0"
-__all__ = ["CompressionResult", "compress"]
+__all__ = ["CompressionResult", "FineTuning", "compress"]
 
 
 def __getattr__(name: str):

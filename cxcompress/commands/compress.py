@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,15 +64,30 @@ def build_parser() -> argparse.ArgumentParser:
     add("--no_sensitivity", action="store_true",
         help="do not measure what each layer alone does to the output")
     add("--internal_ho", type=boolean, default=False, metavar="True|False",
-        help="True: judge on validation and leave the test part alone (False)")
-    add("--epochs", type=int, default=0, help="epochs of fine-tuning; this version quantises "
-        "without fine-tuning, so only 0 (0)")
+        help="True: judge on validation and leave the test part alone. False: fine-tune again on "
+        "train and validation for the epochs found, and judge on test (False)")
+    add("--epochs", type=int, default=0,
+        help="most epochs of fine-tuning the shared values; 0 quantises only (0)")
     add("--minibatch", type=int, default=32, help="images a step (32)")
     add("--learning_rate", type=float, default=1e-3,
-        help="fine-tuning: learning rate of biases and BatchNormalization (0.001)")
+        help="fine-tuning: Adam's learning rate of biases, BatchNormalization and latent weights "
+        "(0.001)")
     add("--lr_cumulative", type=float, default=1e-3,
-        help="fine-tuning: learning rate of the shared values (0.001)")
-    add("--ptnc", type=int, default=0, help="fine-tuning: patience in epochs (0)")
+        help="fine-tuning: Adam's learning rate of the shared values (0.001)")
+    add("--ptnc", type=int, default=5,
+        help="fine-tuning: epochs without improvement on validation before it stops (5)")
+    add("--assign", choices=("fixed", "learned"), default="learned",
+        help="fixed: every weight keeps its shared value's index; learned: latent float weights "
+        "train and indices follow, which few shared values need (learned)")
+    add("--distill", type=boolean, default=True, metavar="True|False",
+        help="fine-tuning: the original model's outputs are targets beside the labels, and the "
+        "only ones where images have no labels (True)")
+    add("--grid", choices=("int8", "free"), default=None,
+        help="fine-tuning: int8 keeps shared values integers times one step, free lets them be "
+        "any float (int8 for UQ, free for the others)")
+    add("--gradual", action="store_true",
+        help="fine-tuning: quantise a growing share of the weights over the first half of the "
+        "epochs; needs --assign learned")
     return parse
 
 
@@ -105,11 +121,6 @@ def compress_command(arguments: argparse.Namespace) -> Outcome:
     Raises:
         InputError: If a flag, a file or the data cannot be used.
     """
-    if arguments.epochs != 0:
-        raise InputError(f"--epochs {arguments.epochs}: this version quantises without "
-                         "fine-tuning; give --epochs 0")
-    if arguments.minibatch < 1:
-        raise InputError(f"--minibatch {arguments.minibatch}: must be at least 1")
     if not 0 < arguments.margin < 1:
         raise InputError(f"--margin {arguments.margin:g}: must lie between 0 and 1, e.g. 0.02")
     compression = Compression.parse(
@@ -123,8 +134,16 @@ def compress_command(arguments: argparse.Namespace) -> Outcome:
         raise InputError(f"--net {net}: no such file")
 
     start_tensorflow()
-    from cxcompress.pipeline import compress
+    from cxcompress.pipeline import FineTuning, compress
     from cxcompress.pipeline.inputs import file_sha256
+    from cxcompress.pipeline.tuning import forget
+
+    fine_tuning = FineTuning(
+        epochs=arguments.epochs, learning_rate=arguments.learning_rate,
+        lr_cumulative=arguments.lr_cumulative, batch_size=arguments.minibatch,
+        patience=arguments.ptnc, assign=arguments.assign, grid=arguments.grid,
+        distill=arguments.distill, gradual=arguments.gradual,
+        retrain=not arguments.internal_ho)
 
     described = vars(arguments) | {"net": str(net), "net_sha256": file_sha256(Path(net)),
                                    "data_path": data, "count": count}
@@ -134,7 +153,7 @@ def compress_command(arguments: argparse.Namespace) -> Outcome:
     with RunFolder.open(path, described, overwrite=arguments.overwrite) as folder:
         result = compress(
             net, data, compression, count=count, preprocessing=arguments.preprocessing,
-            classes=class_names(arguments.classes),
+            classes=class_names(arguments.classes), fine_tuning=fine_tuning,
             judge_on="val" if arguments.internal_ho else "test", margin=arguments.margin,
             batch_size=arguments.minibatch, sensitivity=not arguments.no_sensitivity,
             seed=arguments.seed, units_folder=path / "units")
@@ -142,6 +161,7 @@ def compress_command(arguments: argparse.Namespace) -> Outcome:
         # An interrupted run may have written it already; it is the same file.
         sizes = result.save(container, coder=arguments.coder, overwrite=True)
         text = write_results(folder, result, sizes, container, Path(net).stat().st_size)
+        forget(path / "units")
     return Outcome(path, container, result, sizes, text)
 
 
@@ -164,9 +184,10 @@ def bundled_model() -> Path:
 
 
 def metric_suffix(result: CompressionResult) -> str:
-    """The end of the container's name: macro AUROC on the judged part, or the weights' SQNR."""
-    if result.after:
-        return f"auroc{number(result.after['auroc_macro'].value, 4)}"
+    """The end of the container's name: macro AUROC (nuclei: F1), or the weights' SQNR."""
+    for name, metric in (("auroc", "auroc_macro"), ("f1", "f1_macro")):
+        if metric in result.after:
+            return f"{name}{number(result.after[metric].value, 4)}"
     return f"sqnr{number(result.sqnr_db, 1)}dB"
 
 
@@ -184,11 +205,14 @@ def write_results(
         "state": "done", "container": container.name, "sizes": sizes, "summary": summary,
         "synthetic": result.synthetic, "notes": list(result.notes), "layers": result.layers,
         "before": result.before, "after": result.after, "judged_on": result.judged_on,
+        "stages": result.stages, "fine_tuning": tuning_record(result),
         "comparison": result.comparison.to_dict() if result.comparison else None})
     folder.write_csv(f"results_compression_{result.container.compression}.csv",
                      results_rows(result, sizes, file_bytes))
     folder.write_csv("layers.csv", [dataclasses.asdict(layer) for layer in result.layers])
-    for name in ("original", "compressed"):
+    if result.tuned is not None:
+        folder.write_csv("fine_tuning.csv", epoch_rows(result))
+    for name in ("original", "quantised", "compressed"):
         record = getattr(result, name)
         if record is not None:
             with atomic_path(folder.path / f"predictions_{name}.npz") as temporary:
@@ -198,8 +222,9 @@ def write_results(
              text_table(summary, right=("value",)), ""]
     if metrics:
         parts += [text_table(metrics, right=("n", "positives")), "",
-                  f"judged on {result.judged_on}, {len(result.original.image_id)} images; largest "
-                  f"change of any probability {result.largest_change:.4f}",
+                  f"judged on {result.judged_on}, {len(result.original.image_id)} images"
+                  + ("" if math.isnan(result.largest_change) else
+                     f"; largest change of any probability {result.largest_change:.4f}"),
                   *result.comparison.summary(), ""]
     parts += [text_table(layers, right=tuple(layers[0])[2:]), "",
               f"compressed file  {container}", f"report           {folder.path}/report.html",
@@ -236,22 +261,34 @@ def size_rows(
 
 
 def metric_rows(result: CompressionResult) -> list[dict[str, str]]:
-    """The table of metrics before and after, as text; empty without data."""
+    """The table of metrics at every stage, as text; empty without labelled data."""
     if result.comparison is None:
         return []
-    rows = []
-    for change in result.comparison.changes:
-        before, after = result.before[change.metric], result.after[change.metric]
-        rows.append({
-            "metric": change.metric,
-            "original (95% interval)": interval(before),
-            "after quantisation (95% interval)": interval(after),
-            "difference, higher is better": interval(change.difference, 4, sign=True),
-            "verdict": change.verdict or "",
-            "n": f"{after.n}",
-            "positives": f"{after.positives}",
-        })
-    return rows
+    return [
+        {"metric": change.metric}
+        | {f"{stage} (95% interval)": interval(estimates[change.metric])
+           for stage, estimates in result.stages.items()}
+        | {"difference, higher is better": interval(change.difference, 4, sign=True),
+           "verdict": change.verdict or "", "n": f"{result.after[change.metric].n}",
+           "positives": f"{result.after[change.metric].positives}"}
+        for change in result.comparison.changes]
+
+
+def tuning_record(result: CompressionResult) -> dict[str, Any] | None:
+    """What fine-tuning did, for `results.json`; None where the model was not fine-tuned."""
+    if result.tuned is None:
+        return None
+    return {"settings": result.container.card.provenance["fine_tuning"],
+            "history": result.tuned.history, "best_epoch": result.tuned.best_epoch}
+
+
+def epoch_rows(result: CompressionResult) -> list[dict[str, Any]]:
+    """One row an epoch of fine-tuning, the state before it first."""
+    history = result.tuned.history
+    return [{"epoch": epoch, "loss": loss, "val_loss": val_loss,
+             "best": epoch == result.tuned.best_epoch}
+            for epoch, (loss, val_loss) in enumerate(
+                zip(history["loss"], history["val_loss"], strict=True))]
 
 
 def layer_rows(result: CompressionResult, sizes: ContainerSizes) -> list[dict[str, str]]:
@@ -275,7 +312,7 @@ def layer_rows(result: CompressionResult, sizes: ContainerSizes) -> list[dict[st
 def results_rows(
     result: CompressionResult, sizes: ContainerSizes, file_bytes: int
 ) -> list[dict[str, Any]]:
-    """One row a number, for the results CSV: sizes, then every metric at both stages."""
+    """One row a number, for the results CSV: sizes, then every metric at every stage."""
     ratios = Ratios.of(container_bytes=sizes.total, parameters=result.parameters,
                        file_bytes=file_bytes)
     rows = [
@@ -288,7 +325,7 @@ def results_rows(
             ("sqnr_db", result.sqnr_db), ("largest_change", result.largest_change),
             *prior_sizes(result.container.shared).items())
     ]
-    for stage, estimates in (("original", result.before), ("after quantisation", result.after)):
+    for stage, estimates in result.stages.items():
         rows += [{"stage": stage, "metric": name} | dataclasses.asdict(estimate)
                  for name, estimate in estimates.items()]
     for change in result.comparison.changes if result.comparison else ():

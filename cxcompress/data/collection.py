@@ -66,8 +66,8 @@ class Collection:
 
     Args:
         name: As the user gave it, e.g. `"synthetic:cxr"` or a path.
-        task: `"multiclass"`, `"multilabel"` or `"nuclei"`.
-        classes: Class names in label order.
+        task: `"multiclass"`, `"multilabel"`, `"nuclei"`, or `"unlabelled"`: images alone.
+        classes: Class names in label order; none where unlabelled.
         train, val, test: The parts; None where the collection has none.
         patients_known: Whether `patient_id` is more than a copy of `image_id`.
         synthetic: Whether the images are generated; every report says so.

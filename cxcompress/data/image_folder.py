@@ -13,6 +13,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def open_image_folder(path: str | PathLike) -> Collection:
 
     Args:
         path: A folder that holds `train` or `test` (and perhaps `val`), each with one folder a
-            class.
+            class; or images and nothing else, which make an `"unlabelled"` collection whose train
+            part has labels `(n, 0)`.
 
     Raises:
         InputError: If a part or class is missing or empty, classes differ between parts, fewer
@@ -59,6 +61,8 @@ def open_image_folder(path: str | PathLike) -> Collection:
     if not folder.is_dir():
         raise InputError(f"{path}: no such folder")
     found = part_folders(folder)
+    if not found and _has_images(folder):
+        return _unlabelled(folder, path)
     if not found.keys() & {"train", "test"}:
         raise InputError(f"{path}: has neither a train nor a test folder; expected "
                          "train/<class>/*.png, and the same in val and test")
@@ -80,6 +84,20 @@ def open_image_folder(path: str | PathLike) -> Collection:
     return Collection(str(path), "multiclass", order,
                       *(parts.get(part) for part in ("train", "val", "test")),
                       patients_known=patients_known)
+
+
+def _has_images(folder: Path) -> bool:
+    return any(entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")
+               for entry in folder.iterdir())
+
+
+def _unlabelled(folder: Path, path) -> Collection:
+    files = _image_files(folder)
+    _say_what_differs(path, files)
+    patients_known = all(NIH_NAME.match(file.stem) for file in files)
+    part = _part(folder, [(file, 0) for file in files], 1, patients_known)
+    return Collection(str(path), "unlabelled", (), replace(part, labels=part.labels[:, :0]),
+                      None, None, patients_known=patients_known)
 
 
 def part_folders(folder: Path) -> dict[str, Path]:

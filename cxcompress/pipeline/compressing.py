@@ -18,7 +18,8 @@ from cxcompress.evaluation.plausibility import plausibility_warnings
 from cxcompress.images import Preprocessing
 from cxcompress.models import ends
 from cxcompress.pipeline import inputs as starting
-from cxcompress.pipeline.layer_reports import LayerReport, layer_reports
+from cxcompress.pipeline.layer_reports import LayerReport, layer_reports, with_index_maps_of
+from cxcompress.pipeline.tuning import FineTuning, check_tunable, tune
 from cxcompress.quantization import Compression, share_weights
 from cxcompress.quantization.quality import decibels
 from cxcompress.representation import SharedWeights
@@ -30,6 +31,7 @@ from cxcompress.storage import (
     write_container,
 )
 from cxcompress.tasks import Predictions
+from cxcompress.training.fine_tuning import FineTuned
 
 CHECK_IMAGES = 32
 """Images on which the sensitivity of a layer is measured, where data are given."""
@@ -44,13 +46,17 @@ class CompressionResult:
     Args:
         container: The compressed model, ready to write.
         parameters: Number of all parameters of the original, BatchNormalization included.
-        layers: One `LayerReport` a kernel, in network order.
-        original, compressed: Predictions on the judged part; None without data.
+        layers: One `LayerReport` a kernel, in network order: what quantisation did to it (SQNR,
+            sensitivity), and its index map as stored.
+        original, compressed: Predictions on the judged part; None without labelled data.
         before, after: Metrics of these with n and 95% intervals.
-        comparison: Differences and verdicts; None without data.
+        comparison: Differences and verdicts; None without labelled data.
         judged_on: `"test"` or `"val"`; None without data.
         synthetic: Whether model or data are generated.
         notes: Lines that a user must read: choices made, warnings.
+        quantised: Predictions after quantisation, before fine-tuning; None where not fine-tuned.
+        between: Metrics of these.
+        tuned: What fine-tuning gave; None where not fine-tuned.
     """
 
     container: Container
@@ -64,6 +70,19 @@ class CompressionResult:
     judged_on: str | None = None
     synthetic: bool = False
     notes: Sequence[str] = ()
+    quantised: Predictions | None = None
+    between: Mapping[str, Estimate] = field(default_factory=dict)
+    tuned: FineTuned | None = None
+
+    @property
+    def stages(self) -> dict[str, Mapping[str, Estimate]]:
+        """Metrics by stage, in order: the original, after quantisation, after fine-tuning."""
+        if not self.after:
+            return {}
+        if self.tuned is None:
+            return {"original": self.before, "after quantisation": self.after}
+        return {"original": self.before, "after quantisation": self.between,
+                "after fine-tuning": self.after}
 
     @property
     def entropy_bits(self) -> float:
@@ -75,7 +94,10 @@ class CompressionResult:
 
     @property
     def sqnr_db(self) -> float:
-        """Signal-to-quantisation-noise ratio of all shared kernels together, in dB."""
+        """Signal-to-quantisation-noise ratio of all shared kernels together, in dB.
+
+        Of quantisation: fine-tuning moves weights on purpose.
+        """
         shared = [layer for layer in self.layers if layer.levels is not None]
         if not shared:
             return math.nan
@@ -84,8 +106,8 @@ class CompressionResult:
 
     @property
     def largest_change(self) -> float:
-        """Largest change of any probability of any judged image; NaN without data."""
-        if self.original is None:
+        """Largest change of any probability of any judged image; NaN without probabilities."""
+        if not isinstance(self.original, Predictions):
             return math.nan
         return float(np.abs(self.compressed.score - self.original.score).max())
 
@@ -130,6 +152,7 @@ def compress(
     preprocessing: str | Preprocessing = "auto",
     classes: Sequence[str] | None = None,
     count: int | None = None,
+    fine_tuning: FineTuning | None = None,
     judge_on: str = "test",
     margin: float = 0.02,
     resamples: int = 1000,
@@ -150,13 +173,15 @@ def compress(
             `Rescaling` layer, else the preset with the least cross-entropy on training images.
         classes: Class names in the order of the model's outputs.
         count: Images to generate, where `data` is a `"synthetic:…"` name.
+        fine_tuning: How shared values are fine-tuned; None: not at all.
         judge_on: `"test"`, or `"val"` to leave the test part alone.
         margin: Non-inferiority margin, in the metric's own units.
         resamples: Bootstrap resamples.
         batch_size: Images a prediction step.
         sensitivity: Whether to measure what each layer alone does to the output.
         seed: Seed of everything random.
-        units_folder: Where finished layers are kept, so that an interrupted call resumes.
+        units_folder: Where finished layers and epochs are kept, so that an interrupted call
+            resumes.
 
     Returns:
         A `CompressionResult`; nothing is written but `units_folder`.
@@ -178,12 +203,29 @@ def compress(
         study = starting.open_study(model, card, data, classes, preprocessing, seed, notes,
                                     count)
         images = starting.evenly(study.collection.val or study.collection.test, CHECK_IMAGES)
-        check, labels = study.preprocessing.batch(images.images), images.labels
+        check = study.preprocessing.batch(images.images)
+        labels = images.labels if study.labelled else None
     layers = layer_reports(
         model, shared, check if sensitivity else check[:0], labels,
         study.task if study else None, units_folder,
     )
+    quantised, tuned = shared, None
+    if study is not None and fine_tuning is not None and fine_tuning.epochs:
+        check_tunable(shared, pruned_floats=any(
+            percent and not compression.k_for(family)
+            for family, percent in compression.pruned_percent.items()))
+        tuned, said = tune(model, shared, study, fine_tuning, seed=seed,
+                           state_folder=units_folder)
+        notes += said
+        shared = tuned.shared
+        layers = [with_index_maps_of(layer, shared) for layer in layers]
 
+    provenance = provenance | {"compression": compression.get_config(), "seed": seed}
+    if tuned is not None:
+        provenance["fine_tuning"] = dataclasses.asdict(fine_tuning) | {
+            "collection": study.collection.name,
+            "collection_is_synthetic": study.collection.synthetic,
+            "best_epoch": tuned.best_epoch}
     card = ModelCard(
         task=study.task.name if study else (card.task if card else ""),
         classes=study.task.classes if study else (card.classes if card else ()),
@@ -191,19 +233,22 @@ def compress(
             card.preprocessing if card else None),
         thresholds=card.thresholds if card and (
             study is None or card.classes == study.task.classes) else None,
-        provenance=provenance | {"compression": compression.get_config(), "seed": seed},
+        provenance=provenance,
         licence=card.licence if card else "",
-        synthetic=bool(card and card.synthetic),
+        synthetic=bool(card and card.synthetic) or bool(tuned and study.collection.synthetic),
     )
     result = CompressionResult(
         container=Container(shared, models.architecture_json(model), None, card,
                             compression.name),
         parameters=model.count_params(), layers=layers, notes=notes,
-        synthetic=card.synthetic or bool(study and study.collection.synthetic),
+        synthetic=card.synthetic or bool(study and study.collection.synthetic), tuned=tuned,
     )
     if study is None:
         return result
-    return _judged(result, model, study, judge_on, margin, resamples, batch_size, seed)
+    if not study.labelled:
+        notes.append("the images have no labels: not evaluated")
+        return result
+    return _judged(result, model, study, quantised, judge_on, margin, resamples, batch_size, seed)
 
 
 def share_model(model: keras.Model, compression: Compression, seed: int = 0) -> SharedWeights:
@@ -244,24 +289,36 @@ def noise_inputs(model: keras.Model, seed: int) -> np.ndarray:
 
 
 def _judged(
-    result: CompressionResult, model: keras.Model, study: starting.Study, judge_on: str,
-    margin: float, resamples: int, batch_size: int, seed: int,
+    result: CompressionResult, model: keras.Model, study: starting.Study,
+    quantised: SharedWeights, judge_on: str, margin: float, resamples: int, batch_size: int,
+    seed: int,
 ) -> CompressionResult:
     """The result with predictions, metrics and verdicts of the judged part."""
     part, name = study.judged_part(judge_on, result.notes)
-    shared = result.container.shared
-    original = study.record(model, part, batch_size, "Original model")
+    carded = result.container.card.thresholds
     if name == "val" and study.task.name == "multilabel":
         result.notes.append("judged on val, where the thresholds were chosen too: accuracies and "
                             "decisions look better than on new images; AUROC does not use them")
-    thresholds = result.container.card.thresholds or study.thresholds(model, batch_size)
+    elif name == "val" and result.tuned is not None:
+        result.notes.append("judged on val, where fine-tuning chose its epoch: a little better "
+                            "than on new images")
     weights = models.weights(model)
-    models.set_weights(model, shared.weights())
-    try:
-        compressed = study.record(model, part, batch_size, "Compressed model")
-        new_thresholds = study.thresholds(model, batch_size)
-    finally:
-        models.set_weights(model, weights)
+
+    def judged(description: str, shared: SharedWeights | None, thresholds=None):
+        """Predictions on the part, and the thresholds that validation images give."""
+        models.set_weights(model, weights if shared is None else shared.weights())
+        try:
+            chosen = thresholds or study.thresholds(model, batch_size)
+            return study.record(model, part, batch_size, description, chosen), chosen
+        finally:
+            models.set_weights(model, weights)
+
+    original, thresholds = judged("Original model", None, carded)
+    compressed, new_thresholds = judged("Compressed model", result.container.shared)
+    between, untuned = {}, None
+    if result.tuned is not None:
+        untuned, _ = judged("Before fine-tuning", quantised, thresholds)
+        between = evaluate(untuned, thresholds=thresholds, resamples=resamples, seed=seed)
     comparison = compare(original, compressed, margin=margin, thresholds=thresholds,
                          new_thresholds=new_thresholds, resamples=resamples, seed=seed)
     before, after = (evaluate(record, thresholds=thresholds, resamples=resamples, seed=seed)
@@ -272,9 +329,12 @@ def _judged(
                  "collection_is_synthetic": study.collection.synthetic,
                  "original": {key: dataclasses.asdict(value) for key, value in before.items()},
                  "compressed": {key: dataclasses.asdict(value) for key, value in after.items()}})
+    warnings = ()
+    if isinstance(original, Predictions):
+        warnings = plausibility_warnings(original, thresholds=thresholds)
     return dataclasses.replace(
         result, container=dataclasses.replace(result.container, card=card),
         original=original, compressed=compressed, before=before, after=after,
-        comparison=comparison, judged_on=name,
-        notes=[*result.notes, *plausibility_warnings(original, thresholds=thresholds)],
+        comparison=comparison, judged_on=name, quantised=untuned, between=between,
+        notes=[*result.notes, *warnings],
     )

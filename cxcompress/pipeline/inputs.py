@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ def open_data(
     size, channels = input_size(model)
     if not isinstance(data, Collection):
         data = open_collection(data, size=size[0], channels=channels, seed=seed, count=count)
-    if data.task not in ("multiclass", "multilabel"):
+    if data.task not in ("multiclass", "multilabel", "unlabelled"):
         raise InputError(f"{data.name}: holds {data.task} annotations; compress.py judges "
                          "multiclass and multilabel models. Leave --data_path out to quantise only")
     return data
@@ -139,6 +139,12 @@ class Study:
     task: Task
     preprocessing: Preprocessing
 
+    @property
+    def labelled(self) -> bool:
+        """Whether any label is known."""
+        return any(_has_labels(part) for part in (self.collection.train, self.collection.val,
+                                                  self.collection.test) if part is not None)
+
     def judged_part(self, wanted: str, notes: list[str]) -> tuple[Part, str]:
         """The part that verdicts come from, and its name; says so where it is not the wanted one.
 
@@ -154,7 +160,8 @@ class Study:
         raise InputError(f"{self.collection.name}: has no {wanted} part to judge the model on")
 
     def record(
-        self, model: keras.Model, part: Part, batch_size: int, description: str
+        self, model: keras.Model, part: Part, batch_size: int, description: str,
+        thresholds: Sequence[float] | None = None,
     ) -> Predictions:
         """What the model says of every image of a part, beside what is true."""
         outputs = predict(model, part, self.preprocessing, batch_size, description)
@@ -166,6 +173,41 @@ class Study:
             return None
         return choose_thresholds(
             self.record(model, self.collection.val, batch_size, "Thresholds"))
+
+
+def _has_labels(part: Part) -> bool:
+    return not isinstance(part.labels, np.ndarray) or not np.isnan(part.labels).all()
+
+
+def with_unknown_labels(
+    collection: Collection, model: keras.Model, classes: Sequence[str] | None
+) -> Collection:
+    """Images without labels as a collection of the model's own task, every label unknown (NaN).
+
+    Args:
+        collection: Its task is `"unlabelled"`.
+        model: Softmax outputs, or linear ones, exclude each other; sigmoid ones do not. Maps are
+            density maps of nuclei.
+        classes: Names of the outputs, where known.
+
+    Raises:
+        InputError: If there are not as many names as outputs.
+    """
+    outputs = model.outputs[0].shape
+    classes = tuple(classes or (f"output {number}" for number in range(outputs[-1])))
+    if len(classes) != outputs[-1]:
+        raise InputError(f"the model has {outputs[-1]} outputs, --classes names {len(classes)}")
+    if len(outputs) > 2:
+        raise InputError(f"{collection.name}: holds images without labels, which serve models of "
+                         "whole images; give a folder of annotated fields")
+    activation = getattr(getattr(model.layers[-1], "activation", None), "__name__", "")
+
+    def unknown(part: Part | None) -> Part | None:
+        return part and replace(part, labels=np.full((len(part), len(classes)), np.nan, np.float32))
+
+    return replace(collection, task="multilabel" if activation == "sigmoid" else "multiclass",
+                   classes=classes, train=unknown(collection.train), val=unknown(collection.val),
+                   test=unknown(collection.test))
 
 
 def open_study(
@@ -186,7 +228,11 @@ def open_study(
     collection = open_with_validation(open_data(data, model, seed, count), seed, notes)
     if classes is None and card is not None and card.classes:
         classes = card.classes
-    if classes is not None:
+    if collection.task == "unlabelled":
+        collection = with_unknown_labels(collection, model, classes)
+        notes.append(f"{collection.name}: {len(collection.train) + len(collection.val)} images "
+                     "without labels: the original model's outputs stand for them")
+    elif classes is not None:
         collection = collection.in_class_order(classes)
     task = tasks.get(collection.task, collection.classes, ends.gives_logits(model))
     chosen = choose_preprocessing(model, collection, task, preprocessing, card, notes)
@@ -241,8 +287,8 @@ def choose_preprocessing(
         notes.append("preprocessing: none (0–255), since the model rescales its input itself")
         return Preprocessing.preset("none", size, channels)
     part = collection.train or collection.val
-    if part is None:
-        notes.append("preprocessing: 0-1 assumed, since there are no training images to find out; "
+    if part is None or not _has_labels(part):
+        notes.append("preprocessing: 0-1 assumed, since no labelled training images tell it; "
                      "give --preprocessing if that is wrong")
         return Preprocessing.preset("0-1", size, channels)
     trial = evenly(part, TRIAL_IMAGES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,21 @@ def layer_reports(
         _report(kernel, shared, changes.get(f"sensitivity/{kernel.path}", {}))
         for kernel in kernels
     ]
+
+
+def with_index_maps_of(report: LayerReport, shared: SharedWeights) -> LayerReport:
+    """The report with levels, entropy and sparsity of other weights of the same kernel.
+
+    What fine-tuning stores is not what quantisation gave; SQNR and sensitivity stay those of
+    quantisation.
+    """
+    if report.kernel not in shared.kernels:
+        return report
+    stored = shared.kernels[report.kernel]
+    return replace(
+        report, levels=int(np.unique(stored.indices).size),
+        entropy_bits=entropy_bits(stored.indices, shared.codebooks[stored.codebook].k),
+        sparsity=float(np.mean(shared.kernel(report.kernel) == 0)))
 
 
 def outputs_for(model: keras.Model, inputs: NDArray) -> NDArray[np.float32]:

@@ -18,18 +18,24 @@ SYNTHETIC = "Model or images are generated: these numbers say how the tool works
 
 
 def draw_figures(folder: Path, result: CompressionResult, sizes: ContainerSizes) -> None:
-    """Write `sizes`, `layers` and, with data, `differences` (`.png` and `.svg`) to the folder."""
+    """Write the figures (`.png` and `.svg`) to the folder.
+
+    `sizes` and `layers`; `fine_tuning` where there was some; `differences` with labelled data.
+    """
     figures.sizes(folder / "sizes", 4 * result.parameters, sizes.parts())
     figures.layer_sensitivity(folder / "layers", [
         {"kernel": layer.kernel, "sqnr_db": layer.sqnr_db, "output_change": layer.output_change}
         for layer in result.layers if layer.levels is not None])
+    if result.tuned is not None:
+        figures.fine_tuning(folder / "fine_tuning", result.tuned.history, result.tuned.best_epoch)
     if result.comparison is not None:
+        primary = "auroc:" if "auroc_macro" in result.after else "f1:"
         figures.differences(folder / "differences", [
-            {"name": change.metric.removeprefix("auroc:"), "difference": change.difference.value,
+            {"name": change.metric.removeprefix(primary), "difference": change.difference.value,
              "low": change.difference.low, "high": change.difference.high,
              "verdict": change.verdict, "positives": change.difference.positives}
-            for change in result.comparison.changes if change.metric.startswith("auroc:")
-        ], result.comparison.margin)
+            for change in result.comparison.changes if change.metric.startswith(primary)
+        ], result.comparison.margin, metric="AUROC" if primary == "auroc:" else "F1")
 
 
 def compression_page(
@@ -57,15 +63,20 @@ def compression_page(
         page.heading("Diagnosis")
         page.paragraph(f"Judged on {result.judged_on}: {len(result.original.image_id)} images. "
                        f"Verdict: {result.comparison.headline()}.")
-        page.figure(folder / "differences.svg", "Change of each class's AUROC. An interval wholly "
-                    "right of the dashed line is non-inferior; with fewer than 50 positive or 50 "
-                    "negative patients no verdict is given.")
-        page.table("Every metric before and after, with 95% intervals.", metrics)
+        page.figure(folder / "differences.svg", "Change of each class's primary metric. An "
+                    "interval wholly right of the dashed line is non-inferior; with fewer than "
+                    "50 positive or 50 negative patients no verdict is given.")
+        page.table("Every metric at every stage, with 95% intervals; differences are those of the "
+                   "compressed file.", metrics)
         page.code("\n".join(result.comparison.summary()))
+    if result.tuned is not None:
+        page.heading("Fine-tuning")
+        page.figure(folder / "fine_tuning.svg", "Validation loss after each epoch; epoch 0 is the "
+                    "quantised model before training, the ring marks the epoch that was kept.")
     page.heading("Layers")
     page.figure(folder / "layers.svg", "Above: how exactly each layer's weights are kept (higher "
                 "is better). Below: how much the model's output moves when this layer alone is "
-                "compressed (lower is better).")
+                "compressed (lower is better). Both are measured before fine-tuning.")
     page.table("Every kernel under Keras' name.", layers)
     return page
 

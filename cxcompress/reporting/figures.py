@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from cxcompress.runs import atomic_path
@@ -70,6 +70,78 @@ def _large_parts(parts: Mapping[str, int]) -> dict[str, int]:
     large = {name: count for name, count in parts.items() if count >= limit}
     small = {name: count for name, count in parts.items() if 0 < count < limit}
     return large | ({"everything else": sum(small.values())} if small else {})
+
+
+def fine_tuning(stem: Path, history: Mapping[str, Sequence[float]], best_epoch: int) -> None:
+    """Loss by epoch on training and validation images, and the epoch that was kept.
+
+    Args:
+        stem: Path without suffix.
+        history: `"loss"` and `"val_loss"`, one number an epoch, the first before training (its
+            training loss is NaN).
+        best_epoch: Position in the history.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(5.2, 2.8))
+        epochs = np.arange(len(history["val_loss"]))
+        axes.plot(epochs, history["val_loss"], "o-", color=BLUE, markersize=4, label="validation")
+        if len(epochs) > 1:
+            axes.plot(epochs[1:], history["loss"][1:], "s--", color=ORANGE, markersize=3,
+                      label="training (soft targets included)")
+        axes.plot(best_epoch, history["val_loss"][best_epoch], "o", markersize=11,
+                  markerfacecolor="none", markeredgecolor=VERMILION, label="kept")
+        axes.axhline(history["val_loss"][0], color=GREY, linewidth=0.8, linestyle=":")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("epoch (0 = quantised, before fine-tuning)")
+        axes.set_ylabel("loss")
+        axes.legend(frameon=False, fontsize=8)
+        _save(figure, stem)
+
+
+def fine_tuning_study(
+    stem: Path, rows: Sequence[Mapping], original: Mapping, metric: str
+) -> None:
+    """A metric against the number of shared values: a panel a quantiser, a line a treatment.
+
+    Args:
+        stem: Path without suffix.
+        rows: Means over seeds: mappings with `compression`, `k`, `treatment`, and `<metric>` with
+            `_low`, `_high` (95% interval) and `_least`, `_most` (over seeds).
+        original: The uncompressed network's `<metric>`, `<metric>_low` and `<metric>_high`.
+        metric: Which one to draw, e.g. `"auroc_macro"`.
+    """
+    labels = {"auroc_macro": "AUROC, macro", "f1_macro": "F1, mean of cell classes"}
+    forms = {"none": (GREY, "o", "quantised only"), "fixed": (ORANGE, "s", "indices fixed"),
+             "learned": (BLUE, "^", "indices learned"),
+             "gradual": (PURPLE, "v", "indices learned, gradually")}
+    names = list(dict.fromkeys(row["compression"] for row in rows))
+    levels = sorted({row["k"] for row in rows}, reverse=True)
+    with plt.rc_context(STYLE):
+        figure, grid = plt.subplots(1, len(names), figsize=(1.5 + 2.2 * len(names), 3.0),
+                                    sharey=True, squeeze=False)
+        for axes, name in zip(grid[0], names, strict=True):
+            axes.axhspan(original[f"{metric}_low"], original[f"{metric}_high"], color="black",
+                         alpha=0.07, lw=0)
+            axes.axhline(original[metric], color="black", lw=0.8, ls=":")
+            for shift, (treatment, (colour, marker, label)) in enumerate(forms.items()):
+                chosen = {row["k"]: row for row in rows
+                          if row["compression"] == name and row["treatment"] == treatment}
+                # Beside each other, so that intervals of equal values can be told apart.
+                places = [levels.index(k) + 0.14 * (shift - 1) for k in chosen]
+                value, low, high = ([row[metric + end] for row in chosen.values()]
+                                    for end in ("", "_low", "_high"))
+                if chosen:
+                    axes.vlines(places, low, high, color=colour, lw=1)
+                    axes.plot(places, value, marker=marker, color=colour, ms=4, lw=1.2,
+                              label=label)
+            axes.set_xticks(range(len(levels)), levels)
+            axes.set_title(name, fontsize=9)
+            axes.set_xlabel("shared values k")
+        grid[0][0].set_ylabel(f"{labels.get(metric, metric)}, 95% interval")
+        handles, names = grid[0][0].get_legend_handles_labels()
+        figure.legend(handles, names, ncols=len(names), loc="lower center", frameon=False,
+                      bbox_to_anchor=(0.5, 0.98))
+        _save(figure, stem)
 
 
 def differences(

@@ -82,13 +82,14 @@ def fine_tune(
     shared: SharedWeights,
     original_weights: Mapping[str, NDArray],
     train: keras.utils.PyDataset,
-    val: keras.utils.PyDataset,
+    val: keras.utils.PyDataset | None,
     *,
     task: str,
     epochs: int = 30,
     learning_rate: float = 1e-3,
     lr_cumulative: float = 1e-3,
     batch_size: int | None = None,
+    scheduled_epochs: int | None = None,
     patience: int = 5,
     assign: Literal["fixed", "learned"] = "fixed",
     grid: Literal["int8", "free"] | None = None,
@@ -112,7 +113,9 @@ def fine_tune(
             NaN labels are unknown. An order drawn anew each epoch must depend on the dataset's
             attribute `epoch` for a resumed run to equal an uninterrupted one.
         task: `"multiclass"`, `"multilabel"`, or `"nuclei"` for density maps.
+            Without `val` all epochs are trained and the last one is kept.
         epochs: Most epochs.
+        scheduled_epochs: What schedules count as the whole training; None: `epochs`.
         learning_rate: Of biases, BatchNormalization and latent weights.
         lr_cumulative: Of the shared values.
         batch_size: For the record of what the run depends on; the datasets hold their own.
@@ -132,7 +135,8 @@ def fine_tune(
     set_weights(model, original_weights)
     try:
         return _fine_tune(
-            model, shared, train, val, task=task, epochs=epochs, patience=patience,
+            model, shared, train, val, task=task, epochs=epochs,
+            scheduled_epochs=scheduled_epochs or epochs, patience=patience,
             distill=distill, seed=seed, state_folder=state_folder,
             training={"assign": assign, "grid": grid, "label_weight": label_weight},
             rates={"learning_rate": learning_rate, "lr_cumulative": lr_cumulative,
@@ -141,12 +145,30 @@ def fine_tune(
         set_weights(model, original_weights)
 
 
-def _fine_tune(model, shared, train, val, *, task, epochs, patience, distill, seed, state_folder,
-               training: dict[str, Any], rates: dict[str, Any]) -> FineTuned:
+def loss_on(model: keras.Model, data: keras.utils.PyDataset, task: str) -> float:
+    """Mean loss of the known labels: cross-entropy in nats, or squared error of density maps.
+
+    Args:
+        model: Built; its outputs are compared with the labels.
+        data: Batches `(inputs, labels)`.
+        task: As for `fine_tune`.
+    """
     loss = KnownLabelLoss(task, from_logits=ends.gives_logits(model) is True)
-    labelled, val_labelled = _labelled(train), _labelled(val)
+    total = count = 0.0
+    for position in range(len(data)):
+        inputs, labels = inputs_and_labels(data[position])
+        values = loss.call(np.asarray(labels, np.float32), model.predict_on_batch(inputs))
+        total, count = total + float(np.sum(values)), count + len(labels)
+    return total / count
+
+
+def _fine_tune(model, shared, train, val, *, task, epochs, scheduled_epochs, patience, distill,
+               seed, state_folder, training: dict[str, Any], rates: dict[str, Any]) -> FineTuned:
+    loss = KnownLabelLoss(task, from_logits=ends.gives_logits(model) is True)
+    labelled, val_labelled = _labelled(train), val is None or _labelled(val)
     for name, data in (("training", train), ("validation", val)):
-        _check_fit(model, data, name)
+        if data is not None:
+            _check_fit(model, data, name)
     if not labelled and not distill:
         raise InputError("the training data have no labels; fine-tune with distillation")
     settings = training | rates | {"task": task, "distill": distill, "seed": seed}
@@ -164,20 +186,23 @@ def _fine_tune(model, shared, train, val, *, task, epochs, patience, distill, se
     trainer.compile(optimizer=keras.optimizers.Adam(rates["learning_rate"]),
                     codebook_optimizer=keras.optimizers.Adam(rates["lr_cumulative"]), loss=loss)
     _seed(trainer, seed)
-    val_batches = SoftTargetBatches(val, val_soft, val_labelled)
+    val_batches = None if val is None else SoftTargetBatches(val, val_soft, val_labelled)
 
     state = Path(state_folder) / STATE_FILE if state_folder is not None else None
     if state is not None and state.exists():
         found = _read_state(state, trainer, fingerprint)
         logger.info("fine-tuning continues after epoch %d", found.epochs)
     else:
-        start = trainer.evaluate(val_batches, verbose=0, return_dict=True)["loss"]
-        if not math.isfinite(start):
+        start = math.nan if val is None else trainer.evaluate(
+            val_batches, verbose=0, return_dict=True)["loss"]
+        if val is not None and not math.isfinite(start):
             raise InputError("the validation loss of the compressed model is not a number before "
                              "training; check the data and --preprocessing")
         best = shared if trainer.starts_exact else trainer.shared_weights()
         found = _Progress(fingerprint, best, 0, [math.nan], [float(start)])
 
+    if val is None:
+        patience = epochs
     if found.epochs < epochs and not _finished(found, patience):
         trainer.fit(
             SoftTargetBatches(train, soft, labelled, epoch=found.epochs + 1),
@@ -214,11 +239,12 @@ class _AfterEpoch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         found = self.found
-        loss, val_loss = float(logs["loss"]), float(logs["val_loss"])
-        found.diverged |= not math.isfinite(val_loss)
+        loss, val_loss = float(logs["loss"]), float(logs.get("val_loss", math.nan))
+        found.diverged |= not math.isfinite(logs.get("val_loss", loss))
         found.loss.append(loss)
         found.val_loss.append(val_loss)
-        if not found.diverged and val_loss < found.val_loss[found.best_epoch]:
+        # Without validation data every epoch replaces the one before.
+        if not found.diverged and not val_loss >= found.val_loss[found.best_epoch]:
             found.best, found.best_epoch = self.model.shared_weights(), found.epochs
         logger.info("epoch %d: loss %.4g, validation %.4g (best %.4g in epoch %d), %.0f s",
                     found.epochs, loss, val_loss, found.val_loss[found.best_epoch],
@@ -294,6 +320,8 @@ def _fingerprint(settings, shared: SharedWeights, train, val) -> str:
         return sha.hexdigest()[:16]
 
     def data_digest(data) -> str:
+        if data is None:
+            return "none"
         inputs, labels = inputs_and_labels(data[0])
         if not hasattr(data, "part"):
             return digest(len(data), inputs, *(() if labels is None else (labels,)))

@@ -17,7 +17,7 @@ from cxcompress.commands.compress import main
 from cxcompress.storage import read_container
 
 
-def run_folder(output, compression, stem="0-0-256-256-0.001-0.001-0-0"):
+def run_folder(output, compression, stem="0-0-256-256-0.001-0.001-5-0"):
     return output / compression / stem
 
 
@@ -45,7 +45,7 @@ def test_a_run_leaves_container_tables_figures_and_report(compressed):
     folder = run_folder(compressed, "uCWS")
     results = json.loads((folder / "results.json").read_text())
     container = folder / results["container"]
-    assert container.name.startswith("0-0-256-256-0.001-0.001-0-0-auroc")
+    assert container.name.startswith("0-0-256-256-0.001-0.001-5-0-auroc")
     assert results["sizes"]["total"] == container.stat().st_size
     assert results["arguments"]["seed"] == 0
     assert results["versions"]["keras"] == keras.__version__
@@ -87,7 +87,7 @@ def test_no_data_means_quantised_only(trained_net, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "no data given: not fine-tuned, not evaluated" in said
     assert "verdict" not in said
-    folder = run_folder(tmp_path, "uUQ", "0-0-16-16-0.001-0.001-0-0")
+    folder = run_folder(tmp_path, "uUQ", "0-0-16-16-0.001-0.001-5-0")
     assert json.loads((folder / "results.json").read_text())["comparison"] is None
     assert len(list(folder.glob("*-sqnr*dB.h5"))) == 1
 
@@ -158,6 +158,43 @@ def test_an_interrupted_run_resumes(trained_net, tmp_path, monkeypatch):
         "unfinished")
     assert main(argv) == 0
     assert len(calls) == len(set(calls)) + 1  # only the interrupted layer was measured again
+
+
+def test_a_fine_tuned_run_shows_three_stages_and_resumes(
+    trained_net, image_folder, tmp_path, capsys, monkeypatch
+):
+    """Interrupted after an epoch and continued, it gives the very weights of one that was not."""
+    from cxcompress.training import fine_tuning
+
+    argv = ["--net", str(trained_net), "--data_path", str(image_folder), "--compression", "uUQ",
+            "--clustercnn", "3", "--clusterfc", "3", "--epochs", "3", "--minibatch", "16",
+            "--learning_rate", "0.003", "--lr_cumulative", "0.003", "--no_sensitivity"]
+    assert main([*argv, "--output_path", str(tmp_path / "whole")]) == 0
+    output = capsys.readouterr().out
+    assert "after fine-tuning (95% interval)" in output and "fine-tuning: validation" in output
+    folder = next((tmp_path / "whole" / "uUQ").iterdir())
+    losses = [row.split(",") for row in (folder / "fine_tuning.csv").read_text().split()[1:]]
+    assert 2 <= len(losses) <= 4 and sum(row[-1] == "True" for row in losses) == 1
+    assert (folder / "fine_tuning.svg").exists() and (folder / "predictions_quantised.npz").exists()
+    assert "after fine-tuning" in (folder / "results_compression_uUQ.csv").read_text()
+    assert not list(folder.rglob("*fine_tuning.npz"))
+
+    write = fine_tuning._write_state
+
+    def interrupted(path, *rest):
+        write(path, *rest)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fine_tuning, "_write_state", interrupted)
+    argv += ["--output_path", str(tmp_path / "parts")]
+    assert main(argv) == 130
+    assert len(list(tmp_path.rglob("*fine_tuning.npz"))) == 1
+    monkeypatch.setattr(fine_tuning, "_write_state", write)
+    assert main(argv) == 0
+    whole, parts = (read_container(next((tmp_path / name / "uUQ").glob("*/*.h5"))).shared.weights()
+                    for name in ("whole", "parts"))
+    for path, values in whole.items():
+        np.testing.assert_array_equal(values, parts[path])
 
 
 def test_a_finished_run_is_not_overwritten_unasked(compressed, trained_net, image_folder, capsys):
@@ -235,7 +272,10 @@ def test_unusable_models_are_refused_in_one_line(spoil, expected, trained_net, t
     (["--clustercnn", "65537"], "65537"),
     (["--prcnn", "100", "--compression", "pruCWS"], "100"),
     (["--compression", "uXYZ"], "uXYZ"),
-    (["--epochs", "5"], "--epochs 0"),
+    (["--epochs", "-5"], "--epochs -5"),
+    (["--epochs", "1", "--lr_cumulative", "0"], "--lr_cumulative 0"),
+    (["--epochs", "1", "--gradual", "--assign", "fixed"], "--assign learned"),
+    (["--epochs", "1", "--grid", "int4"], "int4"),
     (["--minibatch", "0"], "--minibatch 0"),
     (["--margin", "-1"], "--margin -1"),
     (["--epochs", "many"], "many"),

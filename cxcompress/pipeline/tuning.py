@@ -1,0 +1,207 @@
+"""Fine-tuning on the road from model to container: which images, for how long, and on what.
+
+    settings = FineTuning(epochs=30, assign="learned")
+    tuned, notes = tune(model, shared, study, settings, seed=0)
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import keras
+import numpy as np
+
+from cxcompress import models
+from cxcompress.data.collection import Part
+from cxcompress.errors import InputError
+from cxcompress.pipeline.inputs import Study
+from cxcompress.representation import SharedWeights
+from cxcompress.training.fine_tuning import STATE_FILE, FineTuned, fine_tune
+from cxcompress.training.fitting import PartBatches
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How shared values are fine-tuned.
+
+    Args:
+        epochs: Most epochs; 0 leaves the quantised model as it is.
+        learning_rate: Adam's, of biases, BatchNormalization and (with `assign="learned"`) the
+            latent weights.
+        lr_cumulative: Adam's, of the shared values.
+        batch_size: Images a step.
+        patience: Epochs without improvement on validation after which training stops.
+        assign: `"fixed"` keeps every weight's index; `"learned"` lets indices follow latent
+            weights.
+        grid: `"int8"`, `"free"`, or None: `"int8"` for codebooks that lie on a grid.
+        distill: Whether the original model's outputs are soft targets.
+        gradual: Whether a growing share of the weights is quantised over the first half of the
+            epochs (`"learned"` only).
+        retrain: Whether to train again on training and validation images together for the
+            number of epochs that was best on validation.
+
+    Raises:
+        InputError: If a value cannot be used.
+    """
+
+    epochs: int = 0
+    learning_rate: float = 1e-3
+    lr_cumulative: float = 1e-3
+    batch_size: int = 32
+    patience: int = 5
+    assign: Literal["fixed", "learned"] = "learned"
+    grid: Literal["int8", "free"] | None = None
+    distill: bool = True
+    gradual: bool = False
+    retrain: bool = False
+
+    def __post_init__(self):
+        for flag, value, usable in (
+            ("--epochs", self.epochs, self.epochs >= 0),
+            ("--minibatch", self.batch_size, self.batch_size >= 1),
+            ("--ptnc", self.patience, self.patience >= 0),
+            ("--learning_rate", self.learning_rate, 0 < self.learning_rate < 10),
+            ("--lr_cumulative", self.lr_cumulative, 0 < self.lr_cumulative < 10),
+        ):
+            if not usable:
+                wanted = "above 0 and below 10" if "l" in flag[:3] else "a whole number, not less "\
+                    f"than {1 if flag == '--minibatch' else 0}"
+                raise InputError(f"{flag} {value:g}: must be {wanted}")
+        if self.gradual and self.assign == "fixed":
+            raise InputError("--gradual needs --assign learned: with fixed indices there are no "
+                             "float weights left to quantise later")
+
+
+def check_tunable(shared: SharedWeights, pruned_floats: bool) -> None:
+    """Refuse what fine-tuning would not keep.
+
+    Args:
+        shared: The compressed weights.
+        pruned_floats: Whether a family is pruned and left float.
+
+    Raises:
+        InputError: If nothing is shared, or pruned weights would grow back.
+    """
+    if not shared.kernels:
+        raise InputError("--epochs: no kernel shares values, so there is nothing to fine-tune; "
+                         "give a quantiser, e.g. --compression pruCWS, or --epochs 0")
+    if pruned_floats:
+        raise InputError("--epochs: pruned kernels that are left float would grow back; share "
+                         "their values too (--clustercnn, --clusterfc above 0), or --epochs 0")
+
+
+def tune(
+    model: keras.Model,
+    shared: SharedWeights,
+    study: Study,
+    settings: FineTuning,
+    *,
+    seed: int = 0,
+    state_folder: Path | None = None,
+) -> tuple[FineTuned, list[str]]:
+    """Fine-tune on the study's training images, stopping early on its validation images.
+
+    With `settings.retrain` the shared weights are then trained again, from where they started,
+    on training and validation images together, for as many epochs as were best.
+
+    Args:
+        model: Holding its original weights, and again when this returns.
+        shared: Its shared weights before.
+        study: With a training part; labels may all be unknown (NaN) where
+            `settings.distill` is on.
+        settings: How.
+        seed: Of the order of images and of dropout.
+        state_folder: Where the state is kept after each epoch, so that an interrupted call
+            resumes.
+
+    Returns:
+        What came out, with the history of the first training, and lines that a user must read.
+
+    Raises:
+        InputError: If there are no training images, or they cannot be used.
+    """
+    collection = study.collection
+    if collection.train is None or collection.val is None:
+        raise InputError(f"{collection.name}: has no train part to fine-tune on; give one with "
+                         "train images, or --epochs 0")
+    weights = models.weights(model)
+    common = {
+        "task": study.task.name, "learning_rate": settings.learning_rate,
+        "lr_cumulative": settings.lr_cumulative, "batch_size": settings.batch_size,
+        "assign": settings.assign, "grid": settings.grid, "distill": settings.distill,
+        "seed": seed} | ({"gradual": True} if settings.gradual else {})
+    tuned = fine_tune(
+        model, shared, weights, batches(study, collection.train, settings.batch_size, seed),
+        batches(study, collection.val, settings.batch_size), epochs=settings.epochs,
+        patience=settings.patience, state_folder=state_folder, **common)
+    notes = [*tuned.notes, _what_happened(tuned)]
+    if settings.retrain and tuned.best_epoch > 0:
+        both = joined(collection.train, collection.val)
+        again = fine_tune(
+            model, shared, weights, batches(study, both, settings.batch_size, seed), None,
+            epochs=tuned.best_epoch, scheduled_epochs=settings.epochs,
+            state_folder=state_folder and Path(state_folder) / "retraining", **common)
+        notes += [*again.notes, f"trained again on training and validation images together "
+                  f"({len(both)}) for {tuned.best_epoch} epochs; validation images no longer "
+                  "tell anything about the result"]
+        tuned = FineTuned(again.shared, tuned.history, tuned.best_epoch, tuned.notes)
+    return tuned, notes
+
+
+def _what_happened(tuned: FineTuned) -> str:
+    losses = tuned.history["val_loss"]
+    if tuned.best_epoch == 0:
+        return (f"fine-tuning: none of {len(losses) - 1} epochs lowered the validation loss "
+                f"({losses[0]:.4g}); the quantised weights are kept. Try other rates")
+    return (f"fine-tuning: validation loss {losses[0]:.4g} to {losses[tuned.best_epoch]:.4g} in "
+            f"epoch {tuned.best_epoch} of {len(losses) - 1}")
+
+
+def batches(
+    study: Study, part: Part, batch_size: int, seed: int | None = None
+) -> keras.utils.PyDataset:
+    """Batches to train on: images and labels, or fields and density maps."""
+    if study.task.name == "nuclei":
+        from cxcompress.training.density_fitting import DensityBatches
+
+        return DensityBatches(part, study.preprocessing, batch_size, seed)
+    return PartBatches(part, study.preprocessing, batch_size, seed)
+
+
+def joined(one: Part, other: Part) -> Part:
+    """Both parts as one; images that are read when asked for stay so."""
+    def end_to_end(first, second):
+        if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+            return np.concatenate([first, second])
+        return _EndToEnd(first, second)
+
+    labels = (np.concatenate([one.labels, other.labels])
+              if isinstance(one.labels, np.ndarray) else [*one.labels, *other.labels])
+    return Part(end_to_end(one.images, other.images), labels,
+                np.concatenate([one.image_id, other.image_id]),
+                np.concatenate([one.patient_id, other.patient_id]))
+
+
+@dataclass(frozen=True)
+class _EndToEnd:
+    """Two sequences as one, lazily."""
+
+    first: object
+    second: object
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, position: int):
+        position = range(len(self))[position]
+        split = len(self.first)
+        return self.first[position] if position < split else self.second[position - split]
+
+
+def forget(state_folder: Path) -> None:
+    """Remove the states of fine-tuning, which are as large as several models."""
+    (Path(state_folder) / STATE_FILE).unlink(missing_ok=True)
+    shutil.rmtree(Path(state_folder) / "retraining", ignore_errors=True)

@@ -1,0 +1,112 @@
+"""Fine-tuning on the road: what is tuned, on which images, and what the result says of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cxcompress.quantization
+from cxcompress import FineTuning, models
+from cxcompress.data.collection import Part
+from cxcompress.errors import InputError
+from cxcompress.pipeline.tuning import joined
+from tests.pipeline.test_compressing import collection, network
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A network that tells the noise images' classes apart."""
+    model = network()
+    part = collection().train
+    model.compile("adam", "categorical_crossentropy")
+    model.fit(part.images / 255.0, part.labels, epochs=30, verbose=0)
+    return model
+
+
+def tuned(model, **settings):
+    return cxcompress.compress(
+        model, collection(parts=("train", "val", "test")), "uUQ", k=3, preprocessing="0-1",
+        sensitivity=False, fine_tuning=FineTuning(
+            **{"epochs": 3, "batch_size": 10, "learning_rate": 3e-3, "lr_cumulative": 3e-3}
+            | settings))
+
+
+@pytest.mark.parametrize("assign", ["fixed", "learned"])
+def test_the_tuned_weights_are_what_is_judged_and_stored(trained, assign, tmp_path):
+    before = {path: value.copy() for path, value in models.weights(trained).items()}
+    result = tuned(trained, assign=assign)
+    assert list(result.stages) == ["original", "after quantisation", "after fine-tuning"]
+    assert len(result.tuned.history["val_loss"]) >= 2
+    assert max(book.k for book in result.container.shared.codebooks.values()) <= 3
+    result.save(tmp_path / "tuned.h5")
+    part = collection(parts=("train", "val", "test")).test
+    outputs = models.load_model(tmp_path / "tuned.h5").predict(
+        (part.images / np.float32(255)).astype(np.float32), verbose=0)
+    np.testing.assert_allclose(outputs, result.compressed.score, atol=1e-5)
+    assert result.container.card.provenance["fine_tuning"]["assign"] == assign
+    for path, value in models.weights(trained).items():
+        np.testing.assert_array_equal(value, before[path])
+
+
+def test_training_again_uses_validation_images_too(trained):
+    once, again = tuned(trained), tuned(trained, retrain=True)
+    assert once.tuned.best_epoch == again.tuned.best_epoch > 0
+    assert once.tuned.history == again.tuned.history
+    assert any("trained again" in note for note in again.notes)
+    assert not np.array_equal(once.compressed.score, again.compressed.score)
+
+
+def test_a_folder_of_images_without_labels_is_enough(trained, tmp_path):
+    for number, image in enumerate(collection().train.images[:24]):
+        Image.fromarray(image[..., 0]).save(tmp_path / f"image{number:02d}.png")
+    result = cxcompress.compress(
+        trained, tmp_path, "uUQ", k=3, sensitivity=False, preprocessing="0-1",
+        fine_tuning=FineTuning(epochs=4, batch_size=6, learning_rate=3e-3, lr_cumulative=3e-3))
+    losses = result.tuned.history["val_loss"]
+    assert min(losses) < losses[0]
+    assert not result.stages and result.comparison is None
+    assert any("no labels: not evaluated" in note for note in result.notes)
+
+
+def test_parts_are_joined_in_order_whether_in_memory_or_lazy():
+    one, other = collection().train, collection().test
+    both = joined(one, other)
+    assert len(both) == len(one) + len(other)
+    np.testing.assert_array_equal(both.images[len(one)], other.images[0])
+    lazy = joined(Part(list(one.images), one.labels, one.image_id, one.patient_id), other)
+    for row in (0, len(one) - 1, len(one), len(both) - 1):
+        np.testing.assert_array_equal(lazy.images[row], both.images[row])
+    np.testing.assert_array_equal(lazy.labels, both.labels)
+
+
+@pytest.mark.parametrize(("compression", "settings", "expected"), [
+    ("pr", {}, "nothing to fine-tune"),
+    ("uUQ", {"epochs": -1}, "--epochs -1"),
+    ("uUQ", {"learning_rate": 0.0}, "--learning_rate 0"),
+    ("uUQ", {"batch_size": 0}, "--minibatch 0"),
+    ("uUQ", {"gradual": True, "assign": "fixed"}, "--gradual"),
+])
+def test_what_cannot_be_tuned_is_refused(trained, compression, settings, expected):
+    with pytest.raises(InputError, match=expected):
+        settings = FineTuning(**{"epochs": 1} | settings)
+        cxcompress.compress(
+            trained, collection(), cxcompress.quantization.Compression.parse(
+                compression, clustercnn=4, clusterfc=4, prcnn=50 * (compression == "pr"),
+                prfc=50 * (compression == "pr")),
+            preprocessing="0-1", sensitivity=False, fine_tuning=settings)
+
+
+def test_pruned_floats_are_not_grown_back(trained):
+    compression = cxcompress.quantization.Compression.parse(
+        "pruCWS", clustercnn=4, clusterfc=0, prcnn=50, prfc=50)
+    with pytest.raises(InputError, match="grow back"):
+        cxcompress.compress(trained, collection(), compression, preprocessing="0-1",
+                            sensitivity=False, fine_tuning=FineTuning(epochs=1))
+
+
+def test_without_training_images_it_says_so(trained):
+    with pytest.raises(InputError, match="no train part"):
+        cxcompress.compress(trained, collection(parts=("test",)), "uUQ", k=4,
+                            preprocessing="0-1", sensitivity=False,
+                            fine_tuning=FineTuning(epochs=1))
