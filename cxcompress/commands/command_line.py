@@ -48,7 +48,7 @@ def boolean(text: str) -> bool:
 
 
 def start_tensorflow() -> None:
-    """Import TensorFlow and Keras and touch a device, without the lines that TensorFlow prints.
+    """Import Keras and its backend and touch a device, without the lines that TensorFlow prints.
 
     It writes them to file descriptor 2 itself, past every logging setting. Failures to import
     are exceptions, and are raised.
@@ -62,10 +62,12 @@ def start_tensorflow() -> None:
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        import keras  # noqa: F401
-        import tensorflow as tf
+        import keras
 
-        tf.zeros(1)
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            tf.zeros(1)
     except ImportError as error:
         raise MissingExtra("tensorflow", "train") from error
     finally:

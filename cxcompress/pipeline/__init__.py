@@ -10,8 +10,17 @@ model see the same images, and the two records are compared (`compressing`). Not
 or parses: the commands do.
 """
 
-from cxcompress.pipeline.compressing import CompressionResult, compress
-from cxcompress.pipeline.layer_reports import LayerReport
-from cxcompress.pipeline.tuning import FineTuning
+from __future__ import annotations
 
-__all__ = ["CompressionResult", "FineTuning", "LayerReport", "compress"]
+import importlib
+
+_HOMES = {"CompressionResult": "compressing", "FineTuning": "tuning",
+          "LayerReport": "layer_reports", "compress": "compressing"}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str):
+    # Loaded when asked for: opening and judging a model needs none of what compressing needs.
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,20 @@
-"""Training with Keras: ordinary fitting of classifiers, and fine-tuning of shared weights."""
+"""Training with Keras: ordinary fitting, and fine-tuning of shared weights."""
 
-from cxcompress.training.fine_tuning import FineTuned, fine_tune
-from cxcompress.training.fitting import PartBatches, fit_classifier
-from cxcompress.training.shared_values import SharedWeightsTrainer
+from __future__ import annotations
 
-__all__ = ["FineTuned", "PartBatches", "SharedWeightsTrainer", "fine_tune", "fit_classifier"]
+import importlib
+
+_HOMES = {
+    "DensityBatches": "density_fitting", "FineTuned": "fine_tuning", "PartBatches": "fitting",
+    "SharedWeightsTrainer": "shared_values", "fine_tune": "fine_tuning",
+    "fit_classifier": "fitting", "fit_density": "density_fitting",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str):
+    # Loaded when asked for: ordinary fitting runs on every backend of Keras, fine-tuning of
+    # shared values on TensorFlow alone.
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
