@@ -41,6 +41,12 @@ from cxcompress.evaluation.auroc import (
     t_test,
 )
 from cxcompress.evaluation.bootstrap import PatientDraws
+from cxcompress.evaluation.cell_metrics import (
+    ABSOLUTE_ERROR,
+    cells_of,
+    paired_values,
+    patients_with,
+)
 from cxcompress.evaluation.estimates import (
     ALPHA,
     Estimate,
@@ -52,13 +58,14 @@ from cxcompress.evaluation.estimates import (
 from cxcompress.evaluation.metrics import Statistic, interval, statistics, values
 from cxcompress.evaluation.records import ReadyRecord, align
 from cxcompress.evaluation.thresholds import DecisionAudit, audit_decisions
+from cxcompress.tasks.cell_matches import CellMatches
 from cxcompress.tasks.predictions import Predictions
 
 MARGIN = 0.02
 ENOUGH_PATIENTS = 50
 """Positive patients, and negative patients, below which no verdict is given."""
 
-LOWER_IS_BETTER = ("cross_entropy", "calibration_error")
+LOWER_IS_BETTER = ("cross_entropy", "calibration_error", ABSOLUTE_ERROR)
 
 NON_INFERIOR, INFERIOR, UNDECIDED = "non-inferior", "inferior", "undecided"
 WHERE_DECIDABLE = "non-inferior where decidable"
@@ -215,8 +222,8 @@ class Comparison:
 
 
 def compare(
-    original: Predictions,
-    compressed: Predictions,
+    original: Predictions | CellMatches,
+    compressed: Predictions | CellMatches,
     *,
     margin: float = MARGIN,
     thresholds: Sequence[float] | None = None,
@@ -239,6 +246,8 @@ def compare(
     """
     if not margin > 0:
         raise ValueError(f"margin must be positive. Received: {margin}")
+    if isinstance(original, CellMatches):
+        return _compare_cells(original, compressed, margin, resamples, seed)
     original, compressed = align(original, compressed)
     before, after = (ReadyRecord.of(record, thresholds) for record in (original, compressed))
     draws = PatientDraws(before.patients, resamples, seed)
@@ -251,6 +260,31 @@ def compare(
         audit_decisions(original, compressed, thresholds, new_thresholds,
                         resamples=resamples, seed=seed),
     )
+
+
+def _compare_cells(
+    original: CellMatches, compressed: CellMatches, margin: float, resamples: int, seed: int
+) -> Comparison:
+    """Changes of the metrics of nuclei; the verdict rests on the F1 of each cell class."""
+    ready, old, new, drawn = paired_values(original, compressed, resamples, seed)
+    changes = []
+    for row, name in enumerate(ready.names()):
+        sign = -1.0 if name in LOWER_IS_BETTER else 1.0
+        difference = sign * float(new[row] - old[row])
+        low, high, method = interval(difference, sign * drawn[row], (), False, ready.patients)
+        change = Change(name, float(old[row]), float(new[row]), Estimate(
+            difference, low, high, len(original.image_id), cells_of(ready, name),
+            ready.patients, "paired " + method))
+        if name.startswith("f1:"):
+            patients = patients_with(ready, name)
+            # Fields have no negatives: every class is judged by the patients who have such cells.
+            change = _judged(change, margin, patients, max(patients, ENOUGH_PATIENTS),
+                             primary=True)
+        changes.append(change)
+    same = all(np.array_equal(getattr(original, name), getattr(compressed, name))
+               for name in ("tp", "fp", "fn"))
+    return Comparison(margin, same, tuple(sorted(
+        changes, key=lambda change: (not change.primary, not change.verdict))), ())
 
 
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:

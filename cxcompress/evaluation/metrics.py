@@ -37,6 +37,7 @@ from cxcompress.evaluation.bootstrap import (
 )
 from cxcompress.evaluation.estimates import Estimate, all_successes_low, reservations
 from cxcompress.evaluation.records import ReadyRecord
+from cxcompress.tasks.cell_matches import CellMatches
 from cxcompress.tasks.predictions import Predictions
 
 CALIBRATION_BINS = 15
@@ -70,7 +71,7 @@ class Statistic:
 
 
 def evaluate(
-    predictions: Predictions,
+    predictions: Predictions | CellMatches,
     *,
     thresholds: Sequence[float] | None = None,
     resamples: int = 1000,
@@ -79,8 +80,10 @@ def evaluate(
     """Every metric of a record with its 95% interval.
 
     Args:
-        predictions: The record of n images and c classes; NaN truth is left out.
-        thresholds: Multilabel: one a class, default 0.5. Multiclass: None.
+        predictions: The record of n images and c classes; NaN truth is left out. A record of
+            nuclei has the metrics of `cell_metrics.py`.
+        thresholds: Multilabel: one a class, default 0.5. Multiclass: None. Nuclei: not used, since
+            the record holds cells found.
         resamples: Draws of patients.
         seed: Of those draws.
 
@@ -91,6 +94,10 @@ def evaluate(
     Raises:
         ValueError: If the record cannot be used (`ReadyRecord.of`).
     """
+    if isinstance(predictions, CellMatches):
+        from cxcompress.evaluation.cell_metrics import evaluate_cells
+
+        return evaluate_cells(predictions, resamples=resamples, seed=seed)
     record = ReadyRecord.of(predictions, thresholds)
     estimates = auroc_estimates(record)
     draws = PatientDraws(record.patients, resamples, seed)

@@ -204,7 +204,10 @@ def compress(
                                     count)
         images = starting.evenly(study.collection.val or study.collection.test, CHECK_IMAGES)
         check = study.preprocessing.batch(images.images)
-        labels = images.labels if study.labelled else None
+        labels = None
+        if study.labelled:
+            labels = (study.scaled_cells(images) if study.task.name == "nuclei"
+                      else images.labels)
     layers = layer_reports(
         model, shared, check if sensitivity else check[:0], labels,
         study.task if study else None, units_folder,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from cxcompress import models, tasks
 from cxcompress.data import open_collection, with_validation
 from cxcompress.data.collection import Collection, Part
+from cxcompress.data.density_maps import density_maps
 from cxcompress.errors import InputError
 from cxcompress.evaluation import choose_thresholds, metrics
 from cxcompress.evaluation.records import ReadyRecord
@@ -23,9 +25,13 @@ from cxcompress.images import Preprocessing
 from cxcompress.models import ends
 from cxcompress.runs import progress
 from cxcompress.storage import ModelCard, is_container, read_card
-from cxcompress.tasks import Predictions, Task
+from cxcompress.tasks import CellMatches, Predictions, Task
 
 BATCH_SIZE = 32
+FIELDS_AT_ONCE = 32
+"""Fields whose density maps are held in memory together."""
+THRESHOLD_FIELDS = 64
+"""Validation fields on which the thresholds of density maps are chosen."""
 TRIAL_IMAGES = 128
 """Training images on which `"auto"` preprocessing tries the presets."""
 PRESETS = ("0-1", "-1-1", "imagenet", "xrv", "none")
@@ -101,9 +107,12 @@ def open_data(
     size, channels = input_size(model)
     if not isinstance(data, Collection):
         data = open_collection(data, size=size[0], channels=channels, seed=seed, count=count)
-    if data.task not in ("multiclass", "multilabel", "unlabelled"):
-        raise InputError(f"{data.name}: holds {data.task} annotations; compress.py judges "
-                         "multiclass and multilabel models. Leave --data_path out to quantise only")
+    maps = len(model.outputs[0].shape) == 4
+    if data.task != "unlabelled" and maps != (data.task == "nuclei"):
+        wanted = "maps" if maps else "one number a class"
+        raise InputError(f"{data.name}: holds {data.task} labels, the model gives {wanted}; give "
+                         f"{'fields of annotated nuclei' if maps else 'images with class labels'}"
+                         ", or leave --data_path out to quantise only")
     return data
 
 
@@ -163,14 +172,51 @@ class Study:
         self, model: keras.Model, part: Part, batch_size: int, description: str,
         thresholds: Sequence[float] | None = None,
     ) -> Predictions:
-        """What the model says of every image of a part, beside what is true."""
+        """What the model says of every image of a part, beside what is true.
+
+        Args:
+            model: To be judged.
+            part: Images and labels.
+            batch_size: Images a step.
+            description: Of the progress bar.
+            thresholds: Of the maps of nuclei; the records of classes hold probabilities.
+        """
+        if self.task.name == "nuclei":
+            return self._cells(model, part, batch_size, description, thresholds)
         outputs = predict(model, part, self.preprocessing, batch_size, description)
         return self.task.record(outputs, part.labels, part.image_id, part.patient_id)
 
+    def _cells(self, model, part: Part, batch_size: int, description: str, thresholds):
+        """`record` in slices, since the maps of a large part would fill memory."""
+        slices = np.array_split(np.arange(len(part)), math.ceil(len(part) / FIELDS_AT_ONCE))
+        records = []
+        for rows in progress(slices, description, total=len(slices)):
+            some = part.select(rows)
+            maps = predict(model, some, self.preprocessing, batch_size, description)
+            records.append(self.task.record(maps, self.scaled_cells(some), some.image_id,
+                                            some.patient_id, thresholds))
+        return CellMatches.joined(records)
+
+    def scaled_cells(self, part: Part) -> list[NDArray]:
+        """The annotated cells in pixels of the model's maps, which are as large as its input."""
+        height, width = self.preprocessing.size
+        scaled = []
+        for cells, image in zip(part.labels, part.images, strict=True):
+            factors = np.array([width / image.shape[1], height / image.shape[0], 1.0])
+            scaled.append(cells * factors)
+        return scaled
+
     def thresholds(self, model: keras.Model, batch_size: int) -> tuple[float, ...] | None:
-        """Thresholds chosen on validation; None for multiclass, or without validation images."""
-        if self.task.name != "multilabel" or self.collection.val is None:
+        """Thresholds chosen on validation; None for multiclass, or without validation images.
+
+        For nuclei: levels of the density maps, by F1 on at most 64 validation fields.
+        """
+        if self.task.name == "multiclass" or self.collection.val is None:
             return None
+        if self.task.name == "nuclei":
+            fields = evenly(self.collection.val, THRESHOLD_FIELDS)
+            maps = predict(model, fields, self.preprocessing, batch_size, "Thresholds")
+            return self.task.choose_thresholds(maps, self.scaled_cells(fields))
         return choose_thresholds(
             self.record(model, self.collection.val, batch_size, "Thresholds"))
 
@@ -287,8 +333,8 @@ def choose_preprocessing(
         notes.append("preprocessing: none (0–255), since the model rescales its input itself")
         return Preprocessing.preset("none", size, channels)
     part = collection.train or collection.val
-    if part is None or not _has_labels(part):
-        notes.append("preprocessing: 0-1 assumed, since no labelled training images tell it; "
+    if part is None or not _has_labels(part) or task.name == "nuclei":
+        notes.append("preprocessing: 0-1 assumed, since no images with class labels tell it; "
                      "give --preprocessing if that is wrong")
         return Preprocessing.preset("0-1", size, channels)
     trial = evenly(part, TRIAL_IMAGES)
@@ -302,6 +348,21 @@ def choose_preprocessing(
     notes.append(f"preprocessing: {best}, the least cross-entropy of the presets on {len(trial)} "
                  f"{'training' if collection.train else 'validation'} images ({tried})")
     return Preprocessing.preset(best, size, channels)
+
+
+def mean_loss(task: Task, outputs: NDArray, labels: NDArray | Sequence[NDArray]) -> float:
+    """Mean cross-entropy in nats; for nuclei mean squared error of the density maps.
+
+    Args:
+        task: Of the outputs.
+        outputs: As the model gives them.
+        labels: `(n, c)`, NaN = unknown; for nuclei n arrays of cells in pixels of the maps.
+    """
+    if task.name != "nuclei":
+        return cross_entropy(task, outputs, labels)
+    return float(np.mean([
+        np.square(maps - density_maps(cells, maps.shape[:2], maps.shape[2])).mean()
+        for maps, cells in zip(outputs, labels, strict=True)]))
 
 
 def cross_entropy(task: Task, outputs: NDArray, labels: NDArray) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxcompress import models
-from cxcompress.pipeline.inputs import BATCH_SIZE, cross_entropy
+from cxcompress.pipeline.inputs import BATCH_SIZE, mean_loss
 from cxcompress.quantization.quality import decibels
 from cxcompress.representation import SharedWeights, entropy_bits
 from cxcompress.runs import WorkUnit, run_units
@@ -36,7 +36,8 @@ class LayerReport:
         sparsity: Share of weights that are exactly 0.
         output_change: Root mean square change of the model's output when this kernel alone is
             compressed, relative to the output's standard deviation.
-        loss_change: Change of the cross-entropy then; NaN without labelled images.
+        loss_change: Change of the cross-entropy then (of the squared error, for density maps);
+            NaN without labelled images.
     """
 
     kernel: str
@@ -134,7 +135,7 @@ def _change_alone(
     change = float(np.sqrt(np.mean(np.square(outputs.astype(np.float64) - reference))))
     loss_change = float("nan")
     if labels is not None:
-        loss_change = cross_entropy(task, outputs, labels) - cross_entropy(task, reference, labels)
+        loss_change = mean_loss(task, outputs, labels) - mean_loss(task, reference, labels)
     return {"output_change": change / spread if spread > 0 else float("nan"),
             "loss_change": loss_change}
 

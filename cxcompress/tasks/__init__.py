@@ -10,16 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cxcompress.errors import InputError
+from cxcompress.tasks.cell_matches import CellMatches
 from cxcompress.tasks.findings import Findings
 from cxcompress.tasks.multiclass import MulticlassTask
 from cxcompress.tasks.multilabel import MultilabelTask
+from cxcompress.tasks.nuclei import NucleiTask
 from cxcompress.tasks.predictions import Predictions
 
-__all__ = ["Findings", "MulticlassTask", "MultilabelTask", "Predictions", "Task", "get"]
+__all__ = ["CellMatches", "Findings", "MulticlassTask", "MultilabelTask", "NucleiTask",
+           "Predictions", "Task", "get"]
 
-Task = MulticlassTask | MultilabelTask
+Task = MulticlassTask | MultilabelTask | NucleiTask
 
-TASKS = {task.name: task for task in (MulticlassTask, MultilabelTask)}
+TASKS = {task.name: task for task in (MulticlassTask, MultilabelTask, NucleiTask)}
 
 
 def get(
@@ -28,7 +31,7 @@ def get(
     """The task of a name.
 
     Args:
-        name: `"multiclass"` or `"multilabel"`.
+        name: `"multiclass"`, `"multilabel"` or `"nuclei"`.
         classes: Class names in the order of the model's outputs.
         from_logits: Whether the model gives logits; None guesses from the numbers.
 

@@ -1,0 +1,196 @@
+"""The nuclei task: from density maps to cells, and from cells to counts of right and wrong ones.
+
+    task = NucleiTask(("immunopositive", "immunonegative", "tumour-infiltrating lymphocyte"))
+    cells = task.findings(maps, thresholds=(60, 55, 40))      # a list: one (cells, 3) array a field
+    record = task.record(maps, annotated, image_id, patient_id)
+
+Cells are found as PathoNet's authors find them (Negahbani et al. 2021): each map is cut at its
+threshold, the distance transform's peaks (5 pixels apart at least) seed a watershed, and every
+basin is a cell. A cell's place is its basin's centroid.
+
+A found cell is right if it can be paired with an annotated cell of the same class at most 20
+pixels away, one to one. Where several pairings are possible the one with the most pairs counts, so
+that the order of the cells does not matter. (The original scripts look for the nearest found cell
+of each annotated one and count *distinct* choices, which depends on crowding.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cxcompress.errors import InputError, MissingExtra
+from cxcompress.tasks.cell_matches import CellMatches
+
+DEFAULT_THRESHOLDS = (60.0, 55.0, 40.0)
+"""Of positive and negative tumour nuclei and lymphocytes, on maps of 0 to 255."""
+CANDIDATES = (20.0, 30.0, 40.0, 50.0, 60.0, 75.0, 90.0, 110.0, 130.0, 150.0)
+"""What thresholds are chosen from on validation fields."""
+PEAK_DISTANCE = 5
+MATCH_DISTANCE = 20.0
+"""Pixels of the maps."""
+
+
+@dataclass(frozen=True)
+class NucleiTask:
+    """Cells of c classes, from one density map each.
+
+    Args:
+        classes: The c class names, in the order of the maps; label_id 1 … c.
+        from_logits: Not used: maps are neither logits nor probabilities.
+    """
+
+    classes: tuple[str, ...]
+    from_logits: bool | None = None
+    name: ClassVar[str] = "nuclei"
+
+    def __post_init__(self):
+        object.__setattr__(self, "classes", tuple(map(str, self.classes)))
+
+    def findings(
+        self, outputs: ArrayLike, thresholds: Sequence[float] | None = None
+    ) -> list[NDArray[np.float64]]:
+        """The cells of every field.
+
+        Args:
+            outputs: Density maps `(n, height, width, c)`, peaks near 255.
+            thresholds: One a class; default 60, 55, 40.
+
+        Returns:
+            For each field float `(cells, 3)`: x, y in pixels of the maps, label_id.
+
+        Raises:
+            InputError: If the outputs are no maps of these classes.
+            MissingExtra: If scikit-image is not installed.
+        """
+        maps = self._maps(outputs)
+        thresholds = self.thresholds(thresholds)
+        return [np.concatenate([
+            _with_label(cells_of_map(field[..., column], threshold), column + 1)
+            for column, threshold in enumerate(thresholds)]) for field in maps]
+
+    def record(
+        self, outputs: ArrayLike, labels: Sequence[NDArray], image_id: ArrayLike,
+        patient_id: ArrayLike, thresholds: Sequence[float] | None = None,
+    ) -> CellMatches:
+        """Counts of right, wrong and missed cells beside the annotated ones.
+
+        Args:
+            outputs: Density maps `(n, height, width, c)`.
+            labels: n arrays int `(cells, 3)`: x, y in pixels of the maps, label_id.
+            image_id, patient_id: str `(n,)`.
+            thresholds: As for `findings`.
+        """
+        found = self.findings(outputs, thresholds)
+        columns = range(1, len(self.classes) + 1)
+
+        def of(cells: NDArray, column: int) -> NDArray:
+            return cells[cells[:, 2] == column][:, :2]
+
+        tp = np.array([[matched_pairs(of(cells, column), of(annotated, column))
+                        for column in columns]
+                       for cells, annotated in zip(found, labels, strict=True)], np.int64)
+        true, predicted = (
+            np.array([[len(of(cells, column)) for column in columns] for cells in side], np.int64)
+            for side in (labels, found))
+        return CellMatches(np.asarray(image_id), np.asarray(patient_id), self.classes,
+                           tp, predicted - tp, true - tp, true, predicted)
+
+    def thresholds(self, thresholds: Sequence[float] | None = None) -> tuple[float, ...]:
+        """The thresholds given, or the default ones.
+
+        Raises:
+            ValueError: If there is not one a class.
+        """
+        if thresholds is None:
+            thresholds = (DEFAULT_THRESHOLDS + (50.0,) * len(self.classes))[:len(self.classes)]
+        if len(thresholds) != len(self.classes) or not np.all(np.asarray(thresholds) > 0):
+            raise ValueError(f"one positive threshold a class ({len(self.classes)}). "
+                             f"Received: {tuple(thresholds)}")
+        return tuple(float(threshold) for threshold in thresholds)
+
+    def choose_thresholds(
+        self, outputs: ArrayLike, labels: Sequence[NDArray]
+    ) -> tuple[float, ...]:
+        """The threshold with the highest F1 of each class, of `CANDIDATES`; ties take the lower.
+
+        Args:
+            outputs, labels: Of validation fields, as for `record`.
+        """
+        number = np.arange(len(labels)).astype(str)
+        records = [self.record(outputs, labels, number, number, (level,) * len(self.classes))
+                   for level in CANDIDATES]
+        f1 = np.array([2 * record.tp.sum(0) / np.maximum(
+            1, 2 * record.tp.sum(0) + record.fp.sum(0) + record.fn.sum(0)) for record in records])
+        return tuple(CANDIDATES[row] for row in f1.argmax(axis=0))
+
+    def _maps(self, outputs: ArrayLike) -> NDArray:
+        maps = np.asarray(outputs)
+        if maps.ndim != 4 or maps.shape[-1] != len(self.classes):
+            raise InputError(f"the model gives outputs of shape {maps.shape[1:]}; density maps of "
+                             f"{len(self.classes)} cell classes are (height, width, "
+                             f"{len(self.classes)})")
+        if not np.isfinite(maps).all():
+            raise InputError("the model's density maps hold NaN or infinite values")
+        return maps
+
+
+def _with_label(cells: NDArray, label: int) -> NDArray[np.float64]:
+    return np.concatenate([cells, np.full((len(cells), 1), float(label))], axis=1)
+
+
+def cells_of_map(density: NDArray, threshold: float) -> NDArray[np.float64]:
+    """Places of the cells in one density map.
+
+    Args:
+        density: float `(height, width)`.
+        threshold: Above it a pixel belongs to a cell.
+
+    Returns:
+        float `(cells, 2)`: x, y in pixels.
+
+    Raises:
+        MissingExtra: If scikit-image is not installed.
+    """
+    try:
+        from scipy import ndimage
+        from skimage.feature import peak_local_max
+        from skimage.segmentation import watershed
+    except ImportError as error:
+        raise MissingExtra("scikit-image", "pathology") from error
+    mask = density > threshold
+    if not mask.any():
+        return np.zeros((0, 2))
+    distance = ndimage.distance_transform_edt(mask)
+    peaks = peak_local_max(distance, min_distance=PEAK_DISTANCE, exclude_border=False,
+                           labels=mask.astype(np.int32))
+    seeds = np.zeros(mask.shape, bool)
+    seeds[tuple(peaks.T)] = True
+    markers, count = ndimage.label(seeds, np.ones((3, 3)))
+    basins = watershed(-distance, markers, mask=mask)
+    centres = np.array(ndimage.center_of_mass(mask, basins, np.arange(1, count + 1)))
+    return centres.reshape(-1, 2)[:, ::-1]
+
+
+def matched_pairs(found: NDArray, annotated: NDArray) -> int:
+    """The most pairs of a found and an annotated cell at most 20 pixels apart, each used once.
+
+    Args:
+        found, annotated: `(cells, 2)`: x, y.
+    """
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+    from scipy.spatial import KDTree
+
+    if not len(found) or not len(annotated):
+        return 0
+    near = KDTree(annotated).query_ball_point(found, MATCH_DISTANCE)
+    counts = [len(neighbours) for neighbours in near]
+    columns = np.concatenate([np.asarray(neighbours, np.int32) for neighbours in near])
+    graph = csr_array((np.ones(len(columns), bool), columns, np.cumsum([0, *counts])),
+                      shape=(len(found), len(annotated)))
+    return int((maximum_bipartite_matching(graph) >= 0).sum())
