@@ -86,8 +86,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="fine-tuning: int8 keeps shared values integers times one step, free lets them be "
         "any float (int8 for UQ, free for the others)")
     add("--gradual", action="store_true",
-        help="fine-tuning: quantise a growing share of the weights over the first half of the "
-        "epochs; needs --assign learned")
+        help="fine-tuning: from 16 times and 4 times as many shared values down to those asked "
+        "for, over the first half of the epochs; needs --assign learned")
     return parse
 
 

@@ -49,8 +49,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--levels", nargs="+", type=int, default=list(LEVELS), metavar="K",
         help=f"numbers of shared values ({' '.join(map(str, LEVELS))})")
     add("--treatments", nargs="+", choices=(*TREATMENTS, "gradual"), default=list(TREATMENTS),
-        help="none: quantised only; fixed, learned: as --assign; gradual: learned, with a growing "
-        "share of the weights quantised (none fixed learned)")
+        help="none: quantised only; fixed, learned: as --assign; gradual: learned, from many "
+        "shared values to few (none fixed learned)")
     add("--grids", nargs="+", choices=GRIDS, default=["default"],
         help="as --grid of compress.py; default: int8 for UQ, free for the others (default)")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of training (0 1 2)")
@@ -167,7 +167,7 @@ def _one_treatment(
     opened: Callable, compression: Compression, tuning, about: Mapping[str, Any]
 ) -> dict[str, Any]:
     from cxcompress import models
-    from cxcompress.pipeline.compressing import share_model
+    from cxcompress.pipeline.sharing import share_model
     from cxcompress.pipeline.tuning import tune
     from cxcompress.storage import Container, ModelCard, write_container
 
@@ -177,7 +177,7 @@ def _one_treatment(
     epochs = 0
     tuned_shared = shared
     if tuning is not None:
-        tuned, _ = tune(model, shared, study, tuning, seed=about["seed"])
+        tuned, _ = tune(model, shared, study, tuning, compression, seed=about["seed"])
         tuned_shared, epochs = tuned.shared, tuned.best_epoch
     try:
         models.set_weights(model, shared.weights())

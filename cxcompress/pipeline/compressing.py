@@ -19,8 +19,9 @@ from cxcompress.images import Preprocessing
 from cxcompress.models import ends
 from cxcompress.pipeline import inputs as starting
 from cxcompress.pipeline.layer_reports import LayerReport, layer_reports, with_index_maps_of
+from cxcompress.pipeline.sharing import fewer_levels, share_model
 from cxcompress.pipeline.tuning import FineTuning, check_tunable, tune
-from cxcompress.quantization import Compression, share_weights
+from cxcompress.quantization import Compression
 from cxcompress.quantization.quality import decibels
 from cxcompress.representation import SharedWeights
 from cxcompress.storage import (
@@ -217,7 +218,7 @@ def compress(
         check_tunable(shared, pruned_floats=any(
             percent and not compression.k_for(family)
             for family, percent in compression.pruned_percent.items()))
-        tuned, said = tune(model, shared, study, fine_tuning, seed=seed,
+        tuned, said = tune(model, shared, study, fine_tuning, compression, seed=seed,
                            state_folder=units_folder)
         notes += said
         shared = tuned.shared
@@ -252,33 +253,6 @@ def compress(
         notes.append("the images have no labels: not evaluated")
         return result
     return _judged(result, model, study, quantised, judge_on, margin, resamples, batch_size, seed)
-
-
-def share_model(model: keras.Model, compression: Compression, seed: int = 0) -> SharedWeights:
-    """The model's weights with its kernels shared as `compression` says; the model is unchanged.
-
-    Raises:
-        InputError: If the model has no kernel, or a weight is NaN or infinite.
-    """
-    shared = share_weights(
-        {kernel.path: (np.asarray(kernel.variable), kernel.family)
-         for kernel in models.kernels(model)},
-        compression, seed=seed,
-    )
-    rest = {path: value for path, value in models.weights(model).items()
-            if path not in shared.kernels}
-    return SharedWeights(shared.codebooks, shared.kernels, rest | shared.unshared)
-
-
-def fewer_levels(shared: SharedWeights, compression: Compression) -> list[str]:
-    """One line a codebook that holds fewer values than asked for."""
-    if compression.scope == "layer":
-        return []  # the table of layers says it for each
-    return [
-        f"codebook {name}: {codebook.k} shared values instead of {compression.k_for(name)}; "
-        "the quantizer, or the number of distinct weights, allows no more"
-        for name, codebook in shared.codebooks.items() if codebook.k < compression.k_for(name)
-    ]
 
 
 def noise_inputs(model: keras.Model, seed: int) -> np.ndarray:

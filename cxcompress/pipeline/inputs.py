@@ -198,12 +198,12 @@ class Study:
         return CellMatches.joined(records)
 
     def scaled_cells(self, part: Part) -> list[NDArray]:
-        """The annotated cells in pixels of the model's maps, which are as large as its input."""
+        """Annotated cells, int `(cells, 3)`, in pixels of the maps, as large as the input."""
         height, width = self.preprocessing.size
         scaled = []
         for cells, image in zip(part.labels, part.images, strict=True):
             factors = np.array([width / image.shape[1], height / image.shape[0], 1.0])
-            scaled.append(cells * factors)
+            scaled.append((cells * factors).astype(np.int64))
         return scaled
 
     def thresholds(self, model: keras.Model, batch_size: int) -> tuple[float, ...] | None:

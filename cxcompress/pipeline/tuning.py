@@ -6,21 +6,27 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from cxcompress import models
 from cxcompress.data.collection import Part
 from cxcompress.errors import InputError
 from cxcompress.pipeline.inputs import Study
+from cxcompress.pipeline.sharing import share_model
+from cxcompress.quantization import Compression
 from cxcompress.representation import SharedWeights
 from cxcompress.training.fine_tuning import STATE_FILE, FineTuned, fine_tune
 from cxcompress.training.fitting import PartBatches
+
+MOST_GRADUAL = 256
+"""Shared values that gradual quantisation starts from at most."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +44,8 @@ class FineTuning:
             weights.
         grid: `"int8"`, `"free"`, or None: `"int8"` for codebooks that lie on a grid.
         distill: Whether the original model's outputs are soft targets.
-        gradual: Whether a growing share of the weights is quantised over the first half of the
-            epochs (`"learned"` only).
+        gradual: Whether the number of shared values falls to the one asked for by quarters
+            (64, 16, 4) over the first half of the epochs; `"learned"` only.
         retrain: Whether to train again on training and validation images together for the
             number of epochs that was best on validation.
 
@@ -98,6 +104,7 @@ def tune(
     shared: SharedWeights,
     study: Study,
     settings: FineTuning,
+    compression: Compression,
     *,
     seed: int = 0,
     state_folder: Path | None = None,
@@ -113,6 +120,7 @@ def tune(
         study: With a training part; labels may all be unknown (NaN) where
             `settings.distill` is on.
         settings: How.
+        compression: What `shared` came from; gradual quantisation shares weights again.
         seed: Of the order of images and of dropout.
         state_folder: Where the state is kept after each epoch, so that an interrupted call
             resumes.
@@ -132,23 +140,66 @@ def tune(
         "task": study.task.name, "learning_rate": settings.learning_rate,
         "lr_cumulative": settings.lr_cumulative, "batch_size": settings.batch_size,
         "assign": settings.assign, "grid": settings.grid, "distill": settings.distill,
-        "seed": seed} | ({"gradual": True} if settings.gradual else {})
+        "seed": seed}
+    train, val = (batches(study, part, settings.batch_size, order) for part, order in (
+        (collection.train, seed), (collection.val, None)))
+    epochs, notes = settings.epochs, []
+    if settings.gradual:
+        coarser = stages(compression)
+        for number, stage in enumerate(coarser, start=1):
+            some = max(1, settings.epochs // (2 * len(coarser)))
+            shared_more = _shared_again(model, weights, common.get("latent"), stage, seed)
+            step = fine_tune(
+                model, shared_more, weights, train, val, epochs=some, patience=settings.patience,
+                state_folder=state_folder and Path(state_folder) / f"stage{number}", **common)
+            common["latent"] = step.shared.weights()
+            epochs -= some
+            notes.append(f"gradually: k = {max(stage.k.values())}, validation loss "
+                         f"{step.history['val_loss'][step.best_epoch]:.4g}")
+        if coarser:
+            shared = _shared_again(model, weights, common["latent"], compression, seed)
+        epochs = max(epochs, 1)
     tuned = fine_tune(
-        model, shared, weights, batches(study, collection.train, settings.batch_size, seed),
-        batches(study, collection.val, settings.batch_size), epochs=settings.epochs,
-        patience=settings.patience, state_folder=state_folder, **common)
-    notes = [*tuned.notes, _what_happened(tuned)]
+        model, shared, weights, train, val, epochs=epochs, patience=settings.patience,
+        state_folder=state_folder, **common)
+    notes += [*tuned.notes, _what_happened(tuned)]
     if settings.retrain and tuned.best_epoch > 0:
         both = joined(collection.train, collection.val)
         again = fine_tune(
             model, shared, weights, batches(study, both, settings.batch_size, seed), None,
-            epochs=tuned.best_epoch, scheduled_epochs=settings.epochs,
+            epochs=tuned.best_epoch,
             state_folder=state_folder and Path(state_folder) / "retraining", **common)
         notes += [*again.notes, f"trained again on training and validation images together "
                   f"({len(both)}) for {tuned.best_epoch} epochs; validation images no longer "
                   "tell anything about the result"]
         tuned = FineTuned(again.shared, tuned.history, tuned.best_epoch, tuned.notes)
     return tuned, notes
+
+
+def stages(compression: Compression) -> list[Compression]:
+    """The same compression with 16 and with 4 times as many shared values, at most 256.
+
+    Families left float stay so; stages in which nothing is coarser are left out.
+    """
+    found = []
+    for factor in (16, 4):
+        k = {family: min(factor * count, max(count, MOST_GRADUAL))
+             for family, count in compression.k.items()}
+        if k != dict(compression.k) and (not found or k != dict(found[-1].k)):
+            found.append(replace(compression, k=k))
+    return found
+
+
+def _shared_again(
+    model: keras.Model, original: Mapping[str, NDArray], tuned: Mapping[str, NDArray] | None,
+    compression: Compression, seed: int,
+) -> SharedWeights:
+    """Tuned weights shared anew; the model holds its original ones when this returns."""
+    models.set_weights(model, tuned if tuned is not None else original)
+    try:
+        return share_model(model, compression, seed)
+    finally:
+        models.set_weights(model, original)
 
 
 def _what_happened(tuned: FineTuned) -> str:
@@ -167,7 +218,8 @@ def batches(
     if study.task.name == "nuclei":
         from cxcompress.training.density_fitting import DensityBatches
 
-        return DensityBatches(part, study.preprocessing, batch_size, seed)
+        return DensityBatches(part, study.preprocessing, batch_size, seed,
+                              classes=len(study.task.classes))
     return PartBatches(part, study.preprocessing, batch_size, seed)
 
 
@@ -203,5 +255,7 @@ class _EndToEnd:
 
 def forget(state_folder: Path) -> None:
     """Remove the states of fine-tuning, which are as large as several models."""
-    (Path(state_folder) / STATE_FILE).unlink(missing_ok=True)
-    shutil.rmtree(Path(state_folder) / "retraining", ignore_errors=True)
+    for state in Path(state_folder).rglob(STATE_FILE):
+        state.unlink()
+        if state.parent != Path(state_folder):
+            state.parent.rmdir()

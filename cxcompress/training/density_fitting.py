@@ -32,14 +32,18 @@ class DensityBatches(keras.utils.PyDataset):
         batch_size: Fields a batch.
         seed: Seed of the order, drawn anew each epoch; None keeps the stored order.
         augment: Whether every field is turned and mirrored, one of eight ways by chance.
+        crop: Side of the random square that is cut out of every field, in pixels of the input;
+            None takes whole fields.
         classes: Number of maps.
     """
 
     def __init__(self, part: Part, preprocessing: Preprocessing, batch_size: int,
-                 seed: int | None = None, augment: bool = False, classes: int = 3):
+                 seed: int | None = None, augment: bool = False, crop: int | None = None,
+                 classes: int = 3):
         super().__init__()
         self.part, self.preprocessing, self.batch_size = part, preprocessing, batch_size
-        self.seed, self.augment, self.classes, self.epoch = seed, augment, classes, -1
+        self.seed, self.augment, self.crop, self.classes = seed, augment, crop, classes
+        self.epoch = -1
         self.on_epoch_begin()
 
     def on_epoch_begin(self):
@@ -60,13 +64,19 @@ class DensityBatches(keras.utils.PyDataset):
             density_maps(cells, size, self.classes,
                          (size[0] / image.shape[0], size[1] / image.shape[1]))
             for cells, image in zip(batch.labels, batch.images, strict=True)])
+        # Without a seed every epoch gets the same crops, so that validation losses compare.
+        random = np.random.default_rng(
+            (self.seed or 0, self.epoch if self.seed is not None else 0, position))
+        if self.crop is not None:
+            corners = random.integers(0, np.array(size) - self.crop + 1, (len(rows), 2))
+            inputs, maps = (
+                np.stack([array[row, top:top + self.crop, left:left + self.crop]
+                          for row, (top, left) in enumerate(corners)]) for array in (inputs, maps))
         if self.augment:
-            inputs, maps = inputs.copy(), maps.copy()
-            ways = np.random.default_rng((self.seed or 0, self.epoch, position)).integers(
-                8, size=len(rows))
-            for row, way in enumerate(ways):
-                inputs[row], maps[row] = (turned(array, int(way))
-                                          for array in (inputs[row], maps[row]))
+            ways = random.integers(8, size=len(rows))
+            inputs, maps = (np.stack([turned(image, int(way))
+                                      for image, way in zip(array, ways, strict=True)])
+                            for array in (inputs, maps))
         return inputs, maps
 
 
@@ -95,7 +105,8 @@ def fit_density(
     *,
     epochs: int = 40,
     learning_rate: float = 2e-3,
-    batch_size: int = 16,
+    batch_size: int = 8,
+    crop: int | None = None,
     seed: int = 0,
     state_folder: str | Path | None = None,
 ) -> dict[str, list[float]]:
@@ -105,14 +116,15 @@ def fit_density(
     mirrored.
 
     Args:
-        model: Gives one map a class, in 0 … 255. Its weights are the best epoch's when this
-            returns.
+        model: Gives one map a class, in 0 … 255, and takes whole fields, or crops. Its weights
+            are the best epoch's when this returns.
         collection: With `train` and `val` parts of annotated fields.
         preprocessing: From stored image to network input; square.
         epochs: Epochs.
         learning_rate: At the start; 0 at the end.
         batch_size: Fields a step.
-        seed: Seed of order and orientation.
+        crop: Side of the squares cut out of the fields, at random in training.
+        seed: Seed of order, crops and orientation.
         state_folder: Where weights and optimiser are kept after every epoch, so that an
             interrupted training continues; None keeps nothing.
 
@@ -128,9 +140,11 @@ def fit_density(
     if preprocessing.size[0] != preprocessing.size[1]:
         raise InputError(f"fields are turned in training and must be square, not "
                          f"{preprocessing.size[0]}x{preprocessing.size[1]}")
+    if crop is not None and not 0 < crop <= preprocessing.size[0]:
+        raise InputError(f"--crop {crop}: fields have {preprocessing.size[0]} pixels a side")
     classes = len(collection.classes)
-    train = DensityBatches(collection.train, preprocessing, batch_size, seed, True, classes)
-    val = DensityBatches(collection.val, preprocessing, batch_size, classes=classes)
+    train = DensityBatches(collection.train, preprocessing, batch_size, seed, True, crop, classes)
+    val = DensityBatches(collection.val, preprocessing, batch_size, crop=crop, classes=classes)
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * len(train))
     model.compile(optimizer=keras.optimizers.Adam(schedule),
                   loss=WeightedSquaredError(CHANNEL_WEIGHTS[:classes]))

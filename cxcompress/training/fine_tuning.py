@@ -89,12 +89,12 @@ def fine_tune(
     learning_rate: float = 1e-3,
     lr_cumulative: float = 1e-3,
     batch_size: int | None = None,
-    scheduled_epochs: int | None = None,
     patience: int = 5,
     assign: Literal["fixed", "learned"] = "fixed",
     grid: Literal["int8", "free"] | None = None,
     distill: bool = True,
     label_weight: float = 0.5,
+    latent: Mapping[str, NDArray] | None = None,
     seed: int = 0,
     state_folder: str | Path | None = None,
 ) -> FineTuned:
@@ -115,12 +115,11 @@ def fine_tune(
         task: `"multiclass"`, `"multilabel"`, or `"nuclei"` for density maps.
             Without `val` all epochs are trained and the last one is kept.
         epochs: Most epochs.
-        scheduled_epochs: What schedules count as the whole training; None: `epochs`.
         learning_rate: Of biases, BatchNormalization and latent weights.
         lr_cumulative: Of the shared values.
         batch_size: For the record of what the run depends on; the datasets hold their own.
         patience: Epochs without improvement on validation after which training stops.
-        assign, grid, distill, label_weight: As for `SharedWeightsTrainer`.
+        assign, grid, distill, label_weight, latent: As for `SharedWeightsTrainer`.
         seed: Of dropout; the datasets hold that of their order.
         state_folder: Where the state is written, whole or not at all, after every epoch; a later
             call with the same arguments continues there.
@@ -135,9 +134,8 @@ def fine_tune(
     set_weights(model, original_weights)
     try:
         return _fine_tune(
-            model, shared, train, val, task=task, epochs=epochs,
-            scheduled_epochs=scheduled_epochs or epochs, patience=patience,
-            distill=distill, seed=seed, state_folder=state_folder,
+            model, shared, train, val, task=task, epochs=epochs, patience=patience,
+            distill=distill, latent=latent, seed=seed, state_folder=state_folder,
             training={"assign": assign, "grid": grid, "label_weight": label_weight},
             rates={"learning_rate": learning_rate, "lr_cumulative": lr_cumulative,
                    "batch_size": batch_size})
@@ -162,7 +160,7 @@ def loss_on(model: keras.Model, data: keras.utils.PyDataset, task: str) -> float
     return total / count
 
 
-def _fine_tune(model, shared, train, val, *, task, epochs, scheduled_epochs, patience, distill,
+def _fine_tune(model, shared, train, val, *, task, epochs, patience, distill, latent,
                seed, state_folder, training: dict[str, Any], rates: dict[str, Any]) -> FineTuned:
     loss = KnownLabelLoss(task, from_logits=ends.gives_logits(model) is True)
     labelled, val_labelled = _labelled(train), val is None or _labelled(val)
@@ -172,7 +170,7 @@ def _fine_tune(model, shared, train, val, *, task, epochs, scheduled_epochs, pat
     if not labelled and not distill:
         raise InputError("the training data have no labels; fine-tune with distillation")
     settings = training | rates | {"task": task, "distill": distill, "seed": seed}
-    fingerprint = _fingerprint(settings, shared, train, val)
+    fingerprint = _fingerprint(settings, shared, latent, train, val)
 
     soft = _soft_targets(model, train, loss, "Soft targets") if distill else None
     val_soft = None
@@ -182,7 +180,8 @@ def _fine_tune(model, shared, train, val, *, task, epochs, scheduled_epochs, pat
             raise InputError("validation data without labels must come as PartBatches of less "
                              f"than {SOFT_TARGET_BYTES >> 20} MiB of outputs")
     trainer = SharedWeightsTrainer(
-        model, shared, distill="given" if soft is not None else distill, **training)
+        model, shared, distill="given" if soft is not None else distill, latent=latent,
+        **training)
     trainer.compile(optimizer=keras.optimizers.Adam(rates["learning_rate"]),
                     codebook_optimizer=keras.optimizers.Adam(rates["lr_cumulative"]), loss=loss)
     _seed(trainer, seed)
@@ -309,7 +308,7 @@ def _seed(trainer: SharedWeightsTrainer, seed: int) -> None:
         variable.assign(drawn.astype(variable.dtype))
 
 
-def _fingerprint(settings, shared: SharedWeights, train, val) -> str:
+def _fingerprint(settings, shared: SharedWeights, latent, train, val) -> str:
     """SHA-256s of all that the result depends on but the number of epochs and the patience."""
     def digest(*arrays) -> str:
         sha = hashlib.sha256()
@@ -335,7 +334,7 @@ def _fingerprint(settings, shared: SharedWeights, train, val) -> str:
         "settings": settings, "training data": data_digest(train),
         "validation data": data_digest(val),
         "compressed weights": digest(
-            *(book.values for book in shared.codebooks.values()),
+            *(latent or {}).values(), *(book.values for book in shared.codebooks.values()),
             *(kernel.indices for kernel in shared.kernels.values()), *shared.unshared.values()),
     }, sort_keys=True)
 

@@ -10,6 +10,7 @@ import math
 import keras
 import numpy as np
 
+from cxcompress.data.augmentation import Augmentation
 from cxcompress.data.collection import Collection, Part
 from cxcompress.errors import InputError
 from cxcompress.images import Preprocessing
@@ -25,13 +26,17 @@ class PartBatches(keras.utils.PyDataset):
         preprocessing: From stored image to network input.
         batch_size: Images a batch.
         seed: Seed of the order, drawn anew each epoch; None keeps the stored order.
+        augmentation: Random changes of every image, drawn anew each epoch.
+        label_smoothing: Share of every label that is spread evenly (Szegedy et al. 2016).
     """
 
     def __init__(self, part: Part, preprocessing: Preprocessing, batch_size: int,
-                 seed: int | None = None):
+                 seed: int | None = None, augmentation: Augmentation | None = None,
+                 label_smoothing: float = 0.0):
         super().__init__()
+        self.label_smoothing = label_smoothing
         self.part, self.preprocessing, self.batch_size = part, preprocessing, batch_size
-        self.seed, self.epoch = seed, -1
+        self.seed, self.augmentation, self.epoch = seed, augmentation, -1
         self.on_epoch_begin()
 
     def on_epoch_begin(self):
@@ -46,7 +51,20 @@ class PartBatches(keras.utils.PyDataset):
     def __getitem__(self, position: int):
         rows = self.order[position * self.batch_size:(position + 1) * self.batch_size]
         batch = self.part.select(rows)
-        return self.preprocessing.batch(batch.images), batch.labels
+        inputs = self.preprocessing.batch(batch.images)
+        if self.augmentation is not None:
+            inputs = self.augmentation(
+                inputs, np.random.default_rng((self.seed or 0, self.epoch, position)))
+        return inputs, smoothed(batch.labels, self.label_smoothing)
+
+
+def smoothed(labels: np.ndarray, share: float) -> np.ndarray:
+    """Labels `(n, c)` of which a share is spread evenly: over the classes, or over yes and no."""
+    if not share:
+        return labels
+    rows = labels.sum(axis=1)
+    one_hot = np.isin(labels, (0, 1)).all() and (rows == 1).all()
+    return labels * (1 - share) + share / (labels.shape[1] if one_hot else 2)
 
 
 def fit_classifier(
@@ -59,6 +77,9 @@ def fit_classifier(
     batch_size: int = 64,
     patience: int = 6,
     seed: int = 0,
+    augmentation: Augmentation | None = None,
+    weight_decay: float = 0.0,
+    label_smoothing: float = 0.0,
 ) -> dict[str, list[float]]:
     """Train with Adam, halving the learning rate on plateaus, and keep the best epoch.
 
@@ -73,7 +94,11 @@ def fit_classifier(
         learning_rate: Adam's, at the start.
         batch_size: Images a step.
         patience: Epochs without improvement on validation after which training stops.
-        seed: Seed of the order of the images.
+        seed: Seed of the order of the images, and of what augmentation draws.
+        augmentation: Random changes of training images.
+        weight_decay: Of AdamW (Loshchilov and Hutter 2019); 0 is Adam.
+        label_smoothing: Share of every training label spread evenly over the classes; the
+            validation loss has none.
 
     Returns:
         Keras' history: one list a metric, one number an epoch.
@@ -84,14 +109,17 @@ def fit_classifier(
     if collection.task not in LOSSES:
         raise InputError(f"{collection.name}: train.py fits multiclass and multilabel collections, "
                          f"not {collection.task}")
-    model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss=LOSSES[collection.task])
+    optimizer = (keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay) if weight_decay
+                 else keras.optimizers.Adam(learning_rate))
+    model.compile(optimizer=optimizer, loss=LOSSES[collection.task])
     callbacks = [
         keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True),
         keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=max(patience // 3, 1)),
         keras.callbacks.TerminateOnNaN(),
     ]
     history = model.fit(
-        PartBatches(collection.train, preprocessing, batch_size, seed),
+        PartBatches(collection.train, preprocessing, batch_size, seed, augmentation,
+                    label_smoothing),
         validation_data=PartBatches(collection.val, preprocessing, batch_size),
         epochs=epochs, callbacks=callbacks, shuffle=False, verbose=2,
     ).history

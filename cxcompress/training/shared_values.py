@@ -21,6 +21,7 @@ from typing import Literal
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from cxcompress.errors import InputError
 from cxcompress.models import kernels as kernels_of
@@ -73,6 +74,7 @@ class SharedWeightsTrainer(keras.Model):
             with labels where the data bring any. `"given"`: the data bring them, as targets
             `{"labels": …, "soft_targets": …}` (either may be missing). False: labels only.
         label_weight: Share of known labels in the blend, 0 to 1; the soft targets have the rest.
+        latent: By path, where latent weights start instead of at the model's own.
 
     Raises:
         InputError: If the model has several inputs or outputs or is frozen, or `shared` belongs
@@ -89,6 +91,7 @@ class SharedWeightsTrainer(keras.Model):
         grid: Literal["int8", "free"] | None = None,
         distill: bool | Literal["given"] = True,
         label_weight: float = 0.5,
+        latent: Mapping[str, NDArray] | None = None,
     ):
         super().__init__(name=f"{model.name}_shared", dtype=model.dtype_policy)
         if assign not in ASSIGN:
@@ -107,7 +110,8 @@ class SharedWeightsTrainer(keras.Model):
             name: TrainableCodebook(codebook, name, grid)
             for name, codebook in shared.codebooks.items()})
         self._kernels = _Untracked(tuple(
-            self._trained_kernel(path, found[path], shared, assign) for path in shared.kernels))
+            self._trained_kernel(path, found[path], shared, assign, latent or {})
+            for path in shared.kernels))
         moving = {kernel.codebook for kernel in self._kernels.held if kernel.weights.trainable}
         self._moving = _Untracked({name: codebook for name, codebook
                                    in self._codebooks.held.items() if name in moving})
@@ -126,7 +130,8 @@ class SharedWeightsTrainer(keras.Model):
         set_weights(model, weights(model) | dict(shared.unshared))
         self._expand()
 
-    def _trained_kernel(self, path, variable, shared: SharedWeights, assign) -> _TrainedKernel:
+    def _trained_kernel(self, path, variable, shared: SharedWeights, assign,
+                        start: Mapping[str, NDArray]) -> _TrainedKernel:
         kernel = shared.kernels[path]
         codebook = shared.codebooks[kernel.codebook]
         name = path.replace("/", ".")
@@ -134,8 +139,8 @@ class SharedWeightsTrainer(keras.Model):
                                 dtype=level_dtype(codebook.k), name=f"{name}.levels")
         latent = pruned = None
         if assign == "learned" and variable.trainable:
-            latent = keras.Variable(keras.ops.convert_to_numpy(variable), dtype="float32",
-                                    name=f"{name}.latent")
+            latent = keras.Variable(start.get(path, keras.ops.convert_to_numpy(variable)),
+                                    dtype="float32", name=f"{name}.latent")
             if codebook.zero is not None:
                 pruned = tf.constant(kernel.indices == codebook.zero)
         return _TrainedKernel(path, kernel.codebook, variable, levels, latent, pruned)

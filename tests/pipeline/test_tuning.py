@@ -10,7 +10,7 @@ import cxcompress.quantization
 from cxcompress import FineTuning, models
 from cxcompress.data.collection import Part
 from cxcompress.errors import InputError
-from cxcompress.pipeline.tuning import joined
+from cxcompress.pipeline.tuning import joined, stages
 from tests.pipeline.test_compressing import collection, network
 
 
@@ -55,6 +55,23 @@ def test_training_again_uses_validation_images_too(trained):
     assert once.tuned.history == again.tuned.history
     assert any("trained again" in note for note in again.notes)
     assert not np.array_equal(once.compressed.score, again.compressed.score)
+
+
+def test_gradual_quantisation_ends_at_the_shared_values_asked_for(trained):
+    result = tuned(trained, gradual=True, epochs=4)
+    assert max(book.k for book in result.container.shared.codebooks.values()) <= 3
+    assert [note.split(",")[0] for note in result.notes if note.startswith("gradually")] == [
+        "gradually: k = 48", "gradually: k = 12"]
+    losses = result.tuned.history["val_loss"]
+    assert len(losses) == 3 and min(losses) < tuned(trained, epochs=1).tuned.history["val_loss"][0]
+
+
+@pytest.mark.parametrize(("k", "expected"), [(3, [48, 12]), (64, [256]), (256, []), (300, [])])
+def test_stages_of_gradual_quantisation_have_at_most_256_values(k, expected):
+    compression = cxcompress.quantization.Compression.parse("uUQ", clustercnn=k, clusterfc=0)
+    found = stages(compression)
+    assert [stage.k["conv"] for stage in found] == expected
+    assert all(stage.k["dense"] == 0 for stage in found)
 
 
 def test_a_folder_of_images_without_labels_is_enough(trained, tmp_path):
