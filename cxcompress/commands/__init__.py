@@ -10,7 +10,9 @@ COMMANDS = {
     "compress": "compress a Keras model and measure what that costs",
     "time_space_eval": "time and size of a compressed file beside its original",
     "quantizer_sweep": "one network under every quantiser and number of levels",
+    "fine_tuning_study": "what fine-tuning regains at fewer and fewer shared values",
     "train": "train one of the built-in models on a collection",
+    "train_seeds": "the same training with several seeds; the best on validation is kept",
     "demo": "compress a bundled model on generated data and write a report",
     "info": "print what a compressed file says of itself",
 }
@@ -21,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: cxcompress <command> …\n")
-        print("\n".join(f"  {name:16} {what}" for name, what in COMMANDS.items()))
+        print("\n".join(f"  {name:18} {what}" for name, what in COMMANDS.items()))
         print("\ncxcompress <command> --help explains each. A research tool, not a medical device.")
         return 0 if argv else 2
     if argv[0] == "--version":

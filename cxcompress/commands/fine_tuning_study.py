@@ -31,6 +31,8 @@ GRIDS = {"default": None, "int8": "int8", "free": "free"}
 METRICS = {"multiclass": ("auroc_macro", "accuracy", "cross_entropy"),
            "multilabel": ("auroc_macro", "accuracy", "cross_entropy"),
            "nuclei": ("f1_macro",)}
+DRAWN = {"multiclass": ("auroc_macro", "cross_entropy"),
+         "multilabel": ("auroc_macro", "cross_entropy"), "nuclei": ("f1_macro", "val_loss")}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -103,12 +105,12 @@ def fine_tuning_study(arguments: argparse.Namespace) -> str:
         folder.write_json("results.json", folder.record | {
             "state": "done", "original": original, "rows": rows, "summary": summary,
             "notes": notes})
-        metric = METRICS[original["task"]][0]
+        drawn = DRAWN[original["task"]]
         for grid in dict.fromkeys(row["grid"] for row in rows):
             suffix = "" if grid == "default" else f"_{grid}"
             figures.fine_tuning_study(path / f"fine_tuning_study{suffix}",
                                       [row for row in summary if row["grid"] == grid],
-                                      original, metric)
+                                      original, drawn)
     text = [_text(row, METRICS[original["task"]]) for row in summary]
     whole = ", ".join(
         f"{name} {number(original[name])} ({number(original[f'{name}_low'])} to "

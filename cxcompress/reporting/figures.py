@@ -99,48 +99,59 @@ def fine_tuning(stem: Path, history: Mapping[str, Sequence[float]], best_epoch: 
 
 
 def fine_tuning_study(
-    stem: Path, rows: Sequence[Mapping], original: Mapping, metric: str
+    stem: Path, rows: Sequence[Mapping], original: Mapping, metrics: Sequence[str]
 ) -> None:
-    """A metric against the number of shared values: a panel a quantiser, a line a treatment.
+    """Metrics against the number of shared values: a column a quantiser, a line a treatment.
 
     Args:
         stem: Path without suffix.
-        rows: Means over seeds: mappings with `compression`, `k`, `treatment`, and `<metric>` with
-            `_low`, `_high` (95% interval) and `_least`, `_most` (over seeds).
-        original: The uncompressed network's `<metric>`, `<metric>_low` and `<metric>_high`.
-        metric: Which one to draw, e.g. `"auroc_macro"`.
+        rows: Means over seeds: mappings with `compression`, `k`, `treatment`, and for each metric
+            `<metric>`, `<metric>_low` and `<metric>_high` (95% interval); no interval is drawn for
+            a metric without.
+        original: The uncompressed network's numbers under the same names.
+        metrics: Which to draw, a row each, e.g. `("auroc_macro", "cross_entropy")`.
     """
-    labels = {"auroc_macro": "AUROC, macro", "f1_macro": "F1, mean of cell classes"}
+    labels = {"auroc_macro": "AUROC, macro", "f1_macro": "F1, mean of cell classes",
+              "cross_entropy": "cross-entropy [nats]", "val_loss": "squared error of the maps\n"
+              "on validation"}
     forms = {"none": (GREY, "o", "quantised only"), "fixed": (ORANGE, "s", "indices fixed"),
              "learned": (BLUE, "^", "indices learned"),
              "gradual": (PURPLE, "v", "indices learned, gradually")}
     names = list(dict.fromkeys(row["compression"] for row in rows))
     levels = sorted({row["k"] for row in rows}, reverse=True)
     with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(1, len(names), figsize=(1.5 + 2.2 * len(names), 3.0),
-                                    sharey=True, squeeze=False)
+        figure, grid = plt.subplots(
+            len(metrics), len(names), figsize=(1.5 + 2.2 * len(names), 0.6 + 2.3 * len(metrics)),
+            sharex=True, sharey="row", squeeze=False)
+        for axes_row, metric in zip(grid, metrics, strict=True):
+            axes_row[0].set_ylabel(labels.get(metric, metric))
+            for axes, name in zip(axes_row, names, strict=True):
+                if f"{metric}_low" in original:
+                    axes.axhspan(original[f"{metric}_low"], original[f"{metric}_high"],
+                                 color="black", alpha=0.07, lw=0)
+                axes.axhline(original[metric], color="black", lw=0.8, ls=":")
+                for shift, (treatment, (colour, marker, label)) in enumerate(forms.items()):
+                    chosen = {row["k"]: row for row in rows if row["compression"] == name
+                              and row["treatment"] == treatment}
+                    if not chosen:
+                        continue
+                    # Beside each other, so that intervals of equal values can be told apart.
+                    places = [levels.index(k) + 0.14 * (shift - 1) for k in chosen]
+                    if f"{metric}_low" in original:
+                        axes.vlines(places, *([row[metric + end] for row in chosen.values()]
+                                              for end in ("_low", "_high")), color=colour, lw=1)
+                    axes.plot(places, [row[metric] for row in chosen.values()], marker=marker,
+                              color=colour, ms=4, lw=1.2, label=label)
+                if metric in ("cross_entropy", "val_loss"):
+                    axes.set_yscale("log")
         for axes, name in zip(grid[0], names, strict=True):
-            axes.axhspan(original[f"{metric}_low"], original[f"{metric}_high"], color="black",
-                         alpha=0.07, lw=0)
-            axes.axhline(original[metric], color="black", lw=0.8, ls=":")
-            for shift, (treatment, (colour, marker, label)) in enumerate(forms.items()):
-                chosen = {row["k"]: row for row in rows
-                          if row["compression"] == name and row["treatment"] == treatment}
-                # Beside each other, so that intervals of equal values can be told apart.
-                places = [levels.index(k) + 0.14 * (shift - 1) for k in chosen]
-                value, low, high = ([row[metric + end] for row in chosen.values()]
-                                    for end in ("", "_low", "_high"))
-                if chosen:
-                    axes.vlines(places, low, high, color=colour, lw=1)
-                    axes.plot(places, value, marker=marker, color=colour, ms=4, lw=1.2,
-                              label=label)
-            axes.set_xticks(range(len(levels)), levels)
             axes.set_title(name, fontsize=9)
+        for axes in grid[-1]:
+            axes.set_xticks(range(len(levels)), levels)
             axes.set_xlabel("shared values k")
-        grid[0][0].set_ylabel(f"{labels.get(metric, metric)}, 95% interval")
-        handles, names = grid[0][0].get_legend_handles_labels()
-        figure.legend(handles, names, ncols=len(names), loc="lower center", frameon=False,
-                      bbox_to_anchor=(0.5, 0.98))
+        handles, captions = grid[0][0].get_legend_handles_labels()
+        figure.legend(handles, captions, ncols=2 if len(names) < 2 else 4, loc="lower center",
+                      frameon=False, bbox_to_anchor=(0.5, 0.93))
         _save(figure, stem)
 
 

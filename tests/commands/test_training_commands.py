@@ -1,0 +1,70 @@
+"""`train.py`, `train_seeds.py` and `fine_tuning_study.py`, as their users call them."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from cxcompress import models
+from cxcompress.commands import fine_tuning_study, train_seeds
+from cxcompress.commands.train import main as train
+
+
+def test_several_seeds_keep_the_one_best_on_validation(image_folder, tmp_path, capsys):
+    argv = ["--model", "small_cxr", "--data_path", str(image_folder), "--size", "24", "--epochs",
+            "1", "--seeds", "0", "1", "--augment", "--label_smoothing", "0.1",
+            "--output_path", str(tmp_path)]
+    assert train_seeds.main(argv) == 0
+    folder = tmp_path / "small_cxr-seeds"
+    rows = list(csv.DictReader((folder / "seeds.csv").open()))
+    kept = min(rows, key=lambda row: float(row["val_loss"]))["seed"]
+    assert json.loads((folder / "results.json").read_text())["kept"] == int(kept)
+    assert (folder / "small_cxr.h5").read_bytes() == (
+        folder / f"small_cxr-seed{kept}" / "small_cxr.h5").read_bytes()
+    assert "mean test auroc_macro of 2 seeds" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_pathonet_trains_on_crops_and_is_judged_on_whole_fields(tmp_path, capsys):
+    assert train(["--model", "pathonet", "--data_path", "synthetic:ki67", "--count", "24",
+                  "--size", "64", "--crop", "32", "--epochs", "1", "--batch_size", "8",
+                  "--output_path", str(tmp_path)]) == 0
+    assert "f1_macro" in capsys.readouterr().out
+    folder = tmp_path / "pathonet-seed0"
+    assert models.load_model(folder / "pathonet.h5").input_shape == (None, 64, 64, 3)
+    card = json.loads((folder / "pathonet.card.json").read_text())
+    assert card["task"] == "nuclei" and len(card["thresholds"]) == 3 and card["synthetic"]
+
+
+def test_a_study_has_a_row_a_treatment_and_seed_and_resumes(
+    trained_net, image_folder, tmp_path, monkeypatch
+):
+    argv = ["--net", str(trained_net), "--data_path", str(image_folder), "--compressions", "uUQ",
+            "uPWS", "--levels", "8", "3", "--treatments", "none", "learned", "--seeds", "0", "1",
+            "--epochs", "1", "--preprocessing", "0-1", "--output_path", str(tmp_path)]
+    measure, calls = fine_tuning_study._one_treatment, []
+
+    def interrupted_once(**arguments):
+        calls.append(arguments["about"])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return measure(**arguments)
+
+    monkeypatch.setattr(fine_tuning_study, "_one_treatment", interrupted_once)
+    assert fine_tuning_study.main(argv) == 130
+    assert fine_tuning_study.main(argv) == 0
+    folder = tmp_path / "fine_tuning_study" / "spots"
+    rows = list(csv.DictReader((folder / "results_fine_tuning_study.csv").open()))
+    assert len(rows) == 2 * (1 + 2) + 2 * (2 + 2) == len(calls) - 1
+    for row in rows:
+        assert float(row["val_loss"]) <= float(row["val_loss_quantised"]) * (1 + 1e-5)
+        assert float(row["accuracy_low"]) <= float(row["accuracy"]) <= float(row["accuracy_high"])
+    assert (folder / "fine_tuning_study.svg").exists()
+
+
+def test_a_study_without_epochs_is_refused(trained_net, image_folder, tmp_path, capsys):
+    assert fine_tuning_study.main(["--net", str(trained_net), "--data_path", str(image_folder),
+                                   "--epochs", "0", "--output_path", str(tmp_path)]) == 2
+    assert "--epochs 0" in capsys.readouterr().err
