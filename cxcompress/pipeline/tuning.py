@@ -255,7 +255,7 @@ class _EndToEnd:
 
 def forget(state_folder: Path) -> None:
     """Remove the states of fine-tuning, which are as large as several models."""
-    for state in Path(state_folder).rglob(STATE_FILE):
+    for state in list(Path(state_folder).rglob(STATE_FILE)):
         state.unlink()
         if state.parent != Path(state_folder):
             state.parent.rmdir()

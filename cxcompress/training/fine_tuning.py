@@ -228,10 +228,20 @@ class _AfterEpoch(keras.callbacks.Callback):
         super().__init__()
         self.found, self.patience, self.state = found, patience, state
 
+    def on_train_begin(self, logs=None):
+        left = (self.params["epochs"] - self.found.epochs) * (self.params["steps"] or 0)
+        self.steps = iter(progress(range(left), "Fine-tuning", total=left))
+
+    def on_train_end(self, logs=None):
+        close = getattr(self.steps, "close", None)  # the bar's, where training stopped early
+        if close is not None:
+            close()
+
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
+        next(self.steps, None)
         if not math.isfinite(logs["loss"]):
             self.found.diverged = True
             self.model.stop_training = True
@@ -245,9 +255,11 @@ class _AfterEpoch(keras.callbacks.Callback):
         # Without validation data every epoch replaces the one before.
         if not found.diverged and not val_loss >= found.val_loss[found.best_epoch]:
             found.best, found.best_epoch = self.model.shared_weights(), found.epochs
-        logger.info("epoch %d: loss %.4g, validation %.4g (best %.4g in epoch %d), %.0f s",
-                    found.epochs, loss, val_loss, found.val_loss[found.best_epoch],
-                    found.best_epoch, time.perf_counter() - self.started)
+        judged = "" if math.isnan(val_loss) else (
+            f", validation {val_loss:.4g} (best {found.val_loss[found.best_epoch]:.4g} in epoch "
+            f"{found.best_epoch})")
+        logger.info("epoch %d: loss %.4g%s, %.0f s", found.epochs, loss, judged,
+                    time.perf_counter() - self.started)
         if self.state is not None:
             _write_state(self.state, self.model, found)
         if _finished(found, self.patience):
