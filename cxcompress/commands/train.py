@@ -144,8 +144,9 @@ def judge_and_write(
     card = ModelCard(
         task=collection.task, classes=collection.classes, thresholds=thresholds,
         preprocessing=study.preprocessing.to_dict(),
-        provenance={"model": arguments.model, "collection": collection.name,
-                    "credit": collection.credit, "arguments": described},
+        provenance={"model": arguments.model, "collection": collection.title,
+                    "credit": collection.credit,
+                    "arguments": described | {"data_path": collection.title}},
         metrics={"part": part_name,
                  **{key: dataclasses.asdict(value) for key, value in estimates.items()}},
         licence="MIT", synthetic=collection.synthetic)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +84,11 @@ class Collection:
     patients_known: bool = False
     synthetic: bool = False
     credit: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name without the folders it lies in: what a model card may tell others."""
+        return self.name if ":" in self.name else Path(self.name).name
 
     def in_class_order(self, classes: Sequence[str]) -> Collection:
         """The same collection with its label columns in the order of `classes`.

@@ -227,7 +227,7 @@ def compress(
     provenance = provenance | {"compression": compression.get_config(), "seed": seed}
     if tuned is not None:
         provenance["fine_tuning"] = dataclasses.asdict(fine_tuning) | {
-            "collection": study.collection.name,
+            "collection": study.collection.title,
             "collection_is_synthetic": study.collection.synthetic,
             "best_epoch": tuned.best_epoch}
     card = ModelCard(
@@ -302,7 +302,7 @@ def _judged(
                      for record in (original, compressed))
     card = dataclasses.replace(
         result.container.card, thresholds=new_thresholds or thresholds,
-        metrics={"part": name, "collection": study.collection.name,
+        metrics={"part": name, "collection": study.collection.title,
                  "collection_is_synthetic": study.collection.synthetic,
                  "original": {key: dataclasses.asdict(value) for key, value in before.items()},
                  "compressed": {key: dataclasses.asdict(value) for key, value in after.items()}})

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,17 +66,14 @@ class FineTuning:
     retrain: bool = False
 
     def __post_init__(self):
-        for flag, value, usable in (
-            ("--epochs", self.epochs, self.epochs >= 0),
-            ("--minibatch", self.batch_size, self.batch_size >= 1),
-            ("--ptnc", self.patience, self.patience >= 0),
-            ("--learning_rate", self.learning_rate, 0 < self.learning_rate < 10),
-            ("--lr_cumulative", self.lr_cumulative, 0 < self.lr_cumulative < 10),
-        ):
-            if not usable:
-                wanted = "above 0 and below 10" if "l" in flag[:3] else "a whole number, not less "\
-                    f"than {1 if flag == '--minibatch' else 0}"
-                raise InputError(f"{flag} {value:g}: must be {wanted}")
+        for flag, value, least in (("--epochs", self.epochs, 0), ("--ptnc", self.patience, 0),
+                                   ("--minibatch", self.batch_size, 1)):
+            if value < least:
+                raise InputError(f"{flag} {value}: must be at least {least}")
+        for flag, rate in (("--learning_rate", self.learning_rate),
+                           ("--lr_cumulative", self.lr_cumulative)):
+            if not 0 < rate < math.inf:
+                raise InputError(f"{flag} {rate:g}: must be above 0, e.g. 0.001")
         if self.gradual and self.assign == "fixed":
             raise InputError("--gradual needs --assign learned: with fixed indices there are no "
                              "float weights left to quantise later")

@@ -93,7 +93,7 @@ def fine_tuning(stem: Path, history: Mapping[str, Sequence[float]], best_epoch: 
         axes.axhline(history["val_loss"][0], color=GREY, linewidth=0.8, linestyle=":")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch (0 = quantised, before fine-tuning)")
-        axes.set_ylabel("loss")
+        axes.set_ylabel("loss [nats; of maps: squared error]")
         axes.legend(frameon=False, fontsize=8)
         _save(figure, stem)
 
