@@ -100,6 +100,12 @@ class Collection:
             raise InputError(f"{self.name}: has the classes {','.join(self.classes)}, not "
                              f"{','.join(classes)}; give --classes with the collection's names, "
                              "in the order of the model's outputs")
+        if tuple(classes) == tuple(self.classes):
+            return self
+        if self.task == "nuclei":
+            raise InputError(f"{self.name}: cells are numbered in the order "
+                             f"{','.join(self.classes)}, and so must the model's maps be; leave "
+                             "--classes out")
         columns = [self.classes.index(name) for name in classes]
 
         def reordered(part: Part | None) -> Part | None:

@@ -9,6 +9,7 @@ import pytest
 
 from cxcompress import models
 from cxcompress.commands import fine_tuning_study, train_seeds
+from cxcompress.commands.compress import main as compress
 from cxcompress.commands.train import main as train
 
 
@@ -36,6 +37,12 @@ def test_pathonet_trains_on_crops_and_is_judged_on_whole_fields(tmp_path, capsys
     assert models.load_model(folder / "pathonet.h5").input_shape == (None, 64, 64, 3)
     card = json.loads((folder / "pathonet.card.json").read_text())
     assert card["task"] == "nuclei" and len(card["thresholds"]) == 3 and card["synthetic"]
+    assert compress(["--net", str(folder / "pathonet.h5"), "--data_path", "synthetic:ki67",
+                     "--count", "24", "--compression", "uUQ", "--clustercnn", "4", "--epochs", "1",
+                     "--minibatch", "8", "--no_sensitivity", "--output_path",
+                     str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "f1:immunopositive" in said and "after fine-tuning (95% interval)" in said
 
 
 def test_a_study_has_a_row_a_treatment_and_seed_and_resumes(

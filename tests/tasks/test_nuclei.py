@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
+from cxcompress.data import open_collection
 from cxcompress.data.density_maps import PEAK, density_maps
 from cxcompress.errors import InputError
 from cxcompress.tasks import CellMatches, NucleiTask
@@ -104,6 +105,13 @@ def test_records_are_saved_and_joined(tmp_path):
 def test_outputs_that_are_no_maps_are_refused(outputs):
     with pytest.raises(InputError, match="maps"):
         TASK.findings(outputs)
+
+
+def test_a_collection_of_nuclei_keeps_its_order_of_classes():
+    fields = open_collection("synthetic:ki67_64", count=24)
+    assert fields.in_class_order(fields.classes) is fields
+    with pytest.raises(InputError, match="leave --classes out"):
+        fields.in_class_order(fields.classes[::-1])
 
 
 def test_no_cells_at_all_is_no_error():
