@@ -185,7 +185,7 @@ def bundled_model() -> Path:
 
 def metric_suffix(result: CompressionResult) -> str:
     """The end of the container's name: macro AUROC (nuclei: F1), or the weights' SQNR."""
-    for name, metric in (("auroc", "auroc_macro"), ("f1", "f1_macro")):
+    for name, metric in (("auroc", "auroc_macro"), ("f1_", "f1_macro")):
         if metric in result.after:
             return f"{name}{number(result.after[metric].value, 4)}"
     return f"sqnr{number(result.sqnr_db, 1)}dB"

@@ -144,6 +144,9 @@ def fine_tuning_study(
                               color=colour, ms=4, lw=1.2, label=label)
                 if metric in ("cross_entropy", "val_loss"):
                     axes.set_yscale("log")
+                    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                    axes.yaxis.set_major_formatter("{x:g}")
+                    axes.yaxis.set_minor_formatter(NullFormatter())
         for axes, name in zip(grid[0], names, strict=True):
             axes.set_title(name, fontsize=9)
         for axes in grid[-1]:
