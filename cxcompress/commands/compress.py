@@ -85,6 +85,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--grid", choices=("int8", "free"), default=None,
         help="fine-tuning: int8 keeps shared values integers times one step, free lets them be "
         "any float (int8 for UQ, free for the others)")
+    add("--bn_statistics", choices=("auto", "keep", "estimate"), default="auto",
+        help="moving means and variances of BatchNormalization after quantisation: estimate them "
+        "again on training images, keep them, or auto: estimate, and keep the estimate where it "
+        "lowers the validation loss by a tenth or more (auto)")
     add("--gradual", action="store_true",
         help="fine-tuning: from 16 times and 4 times as many shared values down to those asked "
         "for, over the first half of the epochs; needs --assign learned")
@@ -154,6 +158,7 @@ def compress_command(arguments: argparse.Namespace) -> Outcome:
         result = compress(
             net, data, compression, count=count, preprocessing=arguments.preprocessing,
             classes=class_names(arguments.classes), fine_tuning=fine_tuning,
+            bn_statistics=arguments.bn_statistics,
             judge_on="val" if arguments.internal_ho else "test", margin=arguments.margin,
             batch_size=arguments.minibatch, sensitivity=not arguments.no_sensitivity,
             seed=arguments.seed, units_folder=path / "units")

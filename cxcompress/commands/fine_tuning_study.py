@@ -26,7 +26,8 @@ EXAMPLE = ("python experiments/fine_tuning_study.py --net model.h5 --data_path i
            "--compressions uCWS uUQ --levels 16 4 --seeds 0 1 2")
 COMPRESSIONS = ("uUQ", "uCWS", "uPWS", "uECSQ")
 LEVELS = (256, 64, 16, 8, 4, 3)
-TREATMENTS = ("none", "fixed", "learned")
+TREATMENTS = ("none", "statistics", "fixed", "learned")
+UNTRAINED = ("none", "statistics")
 GRIDS = {"default": None, "int8": "int8", "free": "free"}
 METRICS = {"multiclass": ("auroc_macro", "accuracy", "cross_entropy"),
            "multilabel": ("auroc_macro", "accuracy", "cross_entropy"),
@@ -51,8 +52,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--levels", nargs="+", type=int, default=list(LEVELS), metavar="K",
         help=f"numbers of shared values ({' '.join(map(str, LEVELS))})")
     add("--treatments", nargs="+", choices=(*TREATMENTS, "gradual"), default=list(TREATMENTS),
-        help="none: quantised only; fixed, learned: as --assign; gradual: learned, from many "
-        "shared values to few (none fixed learned)")
+        help="none: quantised only; statistics: BatchNormalization statistics estimated again, "
+        "no training; fixed, learned: trained from there, as --assign; gradual: learned, from "
+        "many shared values to few (none statistics fixed learned)")
     add("--grids", nargs="+", choices=GRIDS, default=["default"],
         help="as --grid of compress.py; default: int8 for UQ, free for the others (default)")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of training (0 1 2)")
@@ -130,10 +132,11 @@ def _units(arguments: argparse.Namespace, opened: Callable) -> list[WorkUnit]:
             compression = Compression.parse(name, clustercnn=k, clusterfc=k)
             for treatment in arguments.treatments:
                 # Without training only random rounding depends on the seed, a grid on nothing.
+                untrained = treatment in UNTRAINED
                 once = treatment == "none" and not name.endswith("PWS")
-                for grid in arguments.grids[:1] if treatment == "none" else arguments.grids:
+                for grid in arguments.grids[:1] if untrained else arguments.grids:
                     for seed in arguments.seeds[:1] if once else arguments.seeds:
-                        tuning = None if treatment == "none" else FineTuning(
+                        tuning = None if untrained else FineTuning(
                             epochs=arguments.epochs, learning_rate=arguments.learning_rate,
                             lr_cumulative=arguments.lr_cumulative,
                             batch_size=arguments.minibatch, patience=arguments.ptnc,
@@ -169,7 +172,7 @@ def _one_treatment(
     opened: Callable, compression: Compression, tuning, about: Mapping[str, Any]
 ) -> dict[str, Any]:
     from cxcompress import models
-    from cxcompress.pipeline.sharing import share_model
+    from cxcompress.pipeline.sharing import share_model, with_estimated_statistics
     from cxcompress.pipeline.tuning import tune
     from cxcompress.storage import Container, ModelCard, write_container
 
@@ -178,8 +181,10 @@ def _one_treatment(
     shared = share_model(model, compression, about["seed"])
     epochs = 0
     tuned_shared = shared
+    if about["treatment"] != "none":
+        tuned_shared, _ = with_estimated_statistics(model, shared, study, seed=about["seed"])
     if tuning is not None:
-        tuned, _ = tune(model, shared, study, tuning, compression, seed=about["seed"])
+        tuned, _ = tune(model, tuned_shared, study, tuning, compression, seed=about["seed"])
         tuned_shared, epochs = tuned.shared, tuned.best_epoch
     try:
         models.set_weights(model, shared.weights())

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import keras
 import numpy as np
@@ -19,7 +20,11 @@ from cxcompress.images import Preprocessing
 from cxcompress.models import ends
 from cxcompress.pipeline import inputs as starting
 from cxcompress.pipeline.layer_reports import LayerReport, layer_reports, with_index_maps_of
-from cxcompress.pipeline.sharing import fewer_levels, share_model
+from cxcompress.pipeline.sharing import (
+    fewer_levels,
+    share_model,
+    with_estimated_statistics,
+)
 from cxcompress.pipeline.tuning import FineTuning, check_tunable, tune
 from cxcompress.quantization import Compression
 from cxcompress.quantization.quality import decibels
@@ -154,6 +159,7 @@ def compress(
     classes: Sequence[str] | None = None,
     count: int | None = None,
     fine_tuning: FineTuning | None = None,
+    bn_statistics: Literal["auto", "keep", "estimate"] = "auto",
     judge_on: str = "test",
     margin: float = 0.02,
     resamples: int = 1000,
@@ -175,6 +181,9 @@ def compress(
         classes: Class names in the order of the model's outputs.
         count: Images to generate, where `data` is a `"synthetic:…"` name.
         fine_tuning: How shared values are fine-tuned; None: not at all.
+        bn_statistics: Whether BatchNormalization's moving statistics are estimated again, on
+            training images, after quantisation: `"auto"` where that lowers the validation loss
+            by a tenth or more, `"keep"` never, `"estimate"` always.
         judge_on: `"test"`, or `"val"` to leave the test part alone.
         margin: Non-inferiority margin, in the metric's own units.
         resamples: Bootstrap resamples.
@@ -213,6 +222,14 @@ def compress(
         model, shared, check if sensitivity else check[:0], labels,
         study.task if study else None, units_folder,
     )
+    estimated = False
+    if study is not None and bn_statistics != "keep":
+        quantised, said = with_estimated_statistics(
+            model, shared, study, keep="always" if bn_statistics == "estimate" else "better",
+            batch_size=batch_size, seed=seed, state_folder=units_folder)
+        estimated = quantised is not shared
+        shared = quantised
+        notes += said
     quantised, tuned = shared, None
     if study is not None and fine_tuning is not None and fine_tuning.epochs:
         check_tunable(shared, pruned_floats=any(
@@ -224,7 +241,8 @@ def compress(
         shared = tuned.shared
         layers = [with_index_maps_of(layer, shared) for layer in layers]
 
-    provenance = provenance | {"compression": compression.get_config(), "seed": seed}
+    provenance = provenance | {"compression": compression.get_config(), "seed": seed,
+                               "bn_statistics": "estimated" if estimated else "kept"}
     if tuned is not None:
         provenance["fine_tuning"] = dataclasses.asdict(fine_tuning) | {
             "collection": study.collection.title,
@@ -239,7 +257,8 @@ def compress(
             study is None or card.classes == study.task.classes) else None,
         provenance=provenance,
         licence=card.licence if card else "",
-        synthetic=bool(card and card.synthetic) or bool(tuned and study.collection.synthetic),
+        synthetic=bool(card and card.synthetic) or bool(
+            (tuned or estimated) and study.collection.synthetic),
     )
     result = CompressionResult(
         container=Container(shared, models.architecture_json(model), None, card,

@@ -20,7 +20,7 @@ from cxcompress import models
 from cxcompress.data.collection import Part
 from cxcompress.errors import InputError
 from cxcompress.pipeline.inputs import Study
-from cxcompress.pipeline.sharing import share_model
+from cxcompress.pipeline.sharing import STATISTICS_FILE, share_model
 from cxcompress.quantization import Compression
 from cxcompress.representation import SharedWeights
 from cxcompress.training.fine_tuning import STATE_FILE, FineTuned, fine_tune
@@ -253,6 +253,7 @@ class _EndToEnd:
 
 def forget(state_folder: Path) -> None:
     """Remove the states of fine-tuning, which are as large as several models."""
+    (Path(state_folder) / STATISTICS_FILE).unlink(missing_ok=True)
     for state in list(Path(state_folder).rglob(STATE_FILE)):
         state.unlink()
         if state.parent != Path(state_folder):

@@ -114,7 +114,9 @@ def fine_tuning_study(
     labels = {"auroc_macro": "AUROC, macro", "f1_macro": "F1, mean of cell classes",
               "cross_entropy": "cross-entropy [nats]", "val_loss": "squared error of the maps\n"
               "on validation"}
-    forms = {"none": (GREY, "o", "quantised only"), "fixed": (ORANGE, "s", "indices fixed"),
+    forms = {"none": (GREY, "o", "quantised only"),
+             "statistics": (GREEN, "D", "BatchNormalization re-estimated"),
+             "fixed": (ORANGE, "s", "indices fixed"),
              "learned": (BLUE, "^", "indices learned"),
              "gradual": (PURPLE, "v", "indices learned, gradually")}
     names = list(dict.fromkeys(row["compression"] for row in rows))
