@@ -25,6 +25,7 @@ from cxcompress.errors import InputError
 from cxcompress.models import ends, set_weights
 from cxcompress.representation.types import Codebook, SharedKernel, SharedWeights
 from cxcompress.runs import atomic_path, progress
+from cxcompress.training.normalization import normalizations
 from cxcompress.training.shared_values import SharedWeightsTrainer
 from cxcompress.training.soft_targets import (
     KnownLabelLoss,
@@ -39,6 +40,9 @@ logger = logging.getLogger(__name__)
 SOFT_TARGET_BYTES = 256 * 2**20
 """Soft targets are computed once while they take less; above, a frozen copy of the model computes
 them in every step, which costs its forward pass."""
+MAX_MOMENTUM = 0.9
+"""Of BatchNormalization's moving statistics: at Keras' 0.99 they are of weights a hundred
+steps old, which makes the validation loss of short trainings jump."""
 STATE_FILE = "fine_tuning.npz"
 
 
@@ -132,7 +136,11 @@ def fine_tune(
             is not a number before training, or the folder holds a run of other data or settings.
     """
     set_weights(model, original_weights)
+    layers = normalizations(model)
+    momenta = [layer.momentum for layer in layers]
     try:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = min(momentum, MAX_MOMENTUM)
         return _fine_tune(
             model, shared, train, val, task=task, epochs=epochs, patience=patience,
             distill=distill, latent=latent, seed=seed, state_folder=state_folder,
@@ -140,6 +148,8 @@ def fine_tune(
             rates={"learning_rate": learning_rate, "lr_cumulative": lr_cumulative,
                    "batch_size": batch_size})
     finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
         set_weights(model, original_weights)
 
 
