@@ -32,6 +32,7 @@ class ModelCard:
         metrics: What was measured, before and after.
         licence: Of the weights.
         synthetic: Whether model or data are generated, not clinical.
+        from_logits: Whether the outputs are logits; None where unknown.
 
     Raises:
         ValueError: If a field is of another type.
@@ -46,6 +47,7 @@ class ModelCard:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     licence: str = ""
     synthetic: bool = False
+    from_logits: bool | None = None
 
     def __post_init__(self):
         plain: dict[str, Any] = {}
@@ -59,6 +61,8 @@ class ModelCard:
         if self.recommended_plan is not None:
             _check("recommended_plan", self.recommended_plan, str)
         plain["synthetic"] = bool(_check("synthetic", self.synthetic, bool | np.bool_))
+        if self.from_logits is not None:
+            _check("from_logits", self.from_logits, bool)
         _check("classes", self.classes, tuple | list)
         plain["classes"] = tuple(str(_check("classes", name, str)) for name in self.classes)
         if self.thresholds is not None:

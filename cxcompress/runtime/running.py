@@ -1,0 +1,301 @@
+"""`load` and `RuntimeModel`: a container, its graph filled with weights, and an interpreter."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cxcompress.errors import InputError, MissingExtra
+from cxcompress.representation import SharedWeights
+from cxcompress.runtime.filling import fill, placed_kernels
+from cxcompress.storage import Graph, ModelCard, read_container
+
+if TYPE_CHECKING:
+    from cxcompress.images import Preprocessing
+    from cxcompress.tasks import Findings
+
+logger = logging.getLogger(__name__)
+
+AUTO = "auto"
+LARGEST_GRAPH = 16
+"""Bytes of a graph for each weight that the file holds, at most: 4 of a float, some used twice."""
+SPEED_ORDER = ("static_int8", "int8", "float32")
+
+
+def load(path: str | os.PathLike, plan: str = AUTO, threads: int | None = None) -> RuntimeModel:
+    """Open a compressed file for prediction.
+
+    Args:
+        path: A container.
+        plan: `"float32"`, `"int8"`, `"static_int8"`, or `"auto"`: the file's recommended one.
+        threads: Of the interpreter; default one a core, 4 at most.
+
+    Returns:
+        A `RuntimeModel`.
+
+    Raises:
+        InputError: If the file is missing, damaged, of a newer version, or holds no such plan.
+    """
+    container = read_container(path)
+    plan = chosen_plan(path, container.graph, container.card, plan)
+    graph = container.graph[plan]
+    shared, card, compression = container.shared, container.card, container.compression
+    plans = tuple(container.graph)
+    del container
+    if threads is None:
+        threads = min(4, os.cpu_count() or 1)
+    if threads < 1:
+        raise InputError(f"--threads {threads}: must be at least 1")
+    interpreter = _interpreter(path, graph, shared, threads)
+    return RuntimeModel(interpreter, card, plan, plans, compression, str(path), threads)
+
+
+def chosen_plan(path, graphs, card: ModelCard, plan: str) -> str:
+    """The plan to run.
+
+    Raises:
+        InputError: If the file has none, or not this one.
+    """
+    if not graphs:
+        raise InputError(f"{path}: holds no graph to run without TensorFlow; compress it again "
+                         "with --plans, or open it with cxcompress.models.load_model")
+    if plan == AUTO:
+        if card.recommended_plan in graphs:
+            return card.recommended_plan
+        return "float32" if "float32" in graphs else sorted(graphs)[0]
+    if plan not in graphs:
+        raise InputError(f"{path}: has no plan {plan!r}; it has {', '.join(sorted(graphs))}")
+    return plan
+
+
+def flatbuffer(path: str | os.PathLike, plan: str = AUTO) -> bytes:
+    """The whole flatbuffer of a plan, which any LiteRT runs.
+
+    Raises:
+        InputError: As `load`.
+    """
+    container = read_container(path)
+    graph = container.graph[chosen_plan(path, container.graph, container.card, plan)]
+    whole = bytearray(_checked_size(path, graph, container.shared))
+    with _crafted(path):
+        fill(graph, container.shared, whole)
+    return bytes(whole)
+
+
+@contextmanager
+def _crafted(path):
+    """Placements that do not fit, as one line."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+        raise InputError(f"{path}: its graph cannot be used ({error}); get the file again") \
+            from error
+
+
+def _checked_size(path, graph: Graph, shared: SharedWeights) -> int:
+    """Bytes of the whole flatbuffer, checked before memory is taken."""
+    weights = sum(kernel.indices.size for kernel in shared.kernels.values())
+    weights += sum(array.size for array in shared.unshared.values())
+    with _crafted(path):
+        placed_kernels(graph, shared)
+        size = int(graph.placement["bytes"])
+        if size > LARGEST_GRAPH * weights + len(graph.flatbuffer):
+            raise ValueError(f"{size} bytes for {weights} weights")
+    return size
+
+
+def _interpreter(path, graph: Graph, shared: SharedWeights, threads: int):
+    """An interpreter over an anonymous file: it maps a file, and would copy bytes."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise InputError("ai-edge-litert is not installed; run: pip install cxcompress") from error
+    size = _checked_size(path, graph, shared)
+    with _anonymous_file(size) as (file, name):
+        with mmap.mmap(file, size) as memory, _crafted(path):
+            fill(graph, shared, memory)
+        del graph, shared
+        try:
+            interpreter = Interpreter(model_path=name, num_threads=threads)
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f"{path}: LiteRT refuses its graph ({str(error):.120})") from error
+    if len(interpreter.get_input_details()) != 1 or len(interpreter.get_output_details()) != 1:
+        raise InputError(f"{path}: its graph has more than one input or output")
+    return interpreter
+
+
+@contextmanager
+def _anonymous_file(size: int):
+    """(descriptor, name) of a file in memory, or of one that is removed, of `size` bytes."""
+    if hasattr(os, "memfd_create"):
+        file = os.memfd_create("cxcompress")
+        try:
+            os.ftruncate(file, size)
+            yield file, f"/proc/self/fd/{file}"
+        finally:
+            os.close(file)
+        return
+    file, name = tempfile.mkstemp(suffix=".tflite")
+    try:
+        os.ftruncate(file, size)
+        yield file, name
+    finally:
+        os.close(file)
+        try:
+            os.unlink(name)
+        except PermissionError:  # Windows, while the interpreter maps it
+            logger.debug("%s is left behind", name)
+
+
+class RuntimeModel:
+    """A compressed model that answers, made by `load`.
+
+    Args:
+        interpreter: LiteRT's, with its tensors allocated; batch of 1.
+        card: The file's card.
+        plan: The plan that runs.
+        plans: All that the file holds.
+        compression: E.g. `"uCWS"`.
+        name: The file, for messages.
+        threads: Of the interpreter.
+    """
+
+    def __init__(self, interpreter, card: ModelCard, plan: str, plans: Sequence[str],
+                 compression: str, name: str, threads: int):
+        self._interpreter = interpreter
+        self._input = interpreter.get_input_details()[0]
+        self._output = interpreter.get_output_details()[0]
+        self.card, self.plan, self.plans = card, plan, tuple(plans)
+        self.compression, self.name, self.threads = compression, name, threads
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one input, e.g. `(224, 224, 1)`."""
+        return tuple(int(side) for side in self._input["shape"][1:])
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Of one output, e.g. `(14,)`."""
+        return tuple(int(side) for side in self._output["shape"][1:])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the outputs; empty where unknown."""
+        return self.card.classes
+
+    def predict(self, inputs: ArrayLike) -> NDArray[np.float32]:
+        """The model's outputs.
+
+        Args:
+            inputs: `(n, *input_shape)`, as the Keras model takes them; any n.
+
+        Returns:
+            float32 `(n, *output_shape)`.
+
+        Raises:
+            InputError: If the shape is another, or a value is not finite.
+        """
+        inputs = np.asarray(inputs, self._input["dtype"])
+        if inputs.shape[1:] != self.input_shape or inputs.ndim != len(self.input_shape) + 1:
+            raise InputError(f"{self.name}: takes inputs of shape (n, "
+                             f"{', '.join(map(str, self.input_shape))}). Received: {inputs.shape}")
+        if not np.isfinite(inputs).all():
+            raise InputError(f"{self.name}: the inputs hold NaN or infinite values")
+        outputs = np.empty((len(inputs), *self.output_shape), np.float32)
+        for row, one in enumerate(inputs):
+            self._interpreter.set_tensor(self._input["index"], one[None])
+            self._interpreter.invoke()
+            outputs[row] = self._interpreter.get_tensor(self._output["index"])[0]
+        return outputs
+
+    def preprocessing(self) -> Preprocessing:
+        """From a picture to an input, as the card says.
+
+        Raises:
+            InputError: If the card says nothing, or not of this model's input.
+        """
+        from cxcompress.images import Preprocessing
+
+        if not self.card.preprocessing:
+            raise InputError(f"{self.name}: its card does not say how pictures become inputs; "
+                             "compress it again with --data_path or --preprocessing")
+        found = Preprocessing.from_dict(self.card.preprocessing)
+        if (*found.size, found.channels) != self.input_shape:
+            raise InputError(f"{self.name}: its card says inputs of {(*found.size, found.channels)}"
+                             f", its graph takes {self.input_shape}")
+        return found
+
+    def predict_images(self, images: Sequence) -> Findings | list[NDArray[np.float64]]:
+        """What the model finds in pictures.
+
+        Args:
+            images: File names (PNG, JPEG, BMP, TIFF, DICOM), Pillow images, or uint8 or uint16
+                arrays `(h, w)` or `(h, w, 3)`.
+
+        Returns:
+            `Findings` of all images; for nuclei a list of cells an image, float `(cells, 3)`:
+            x and y in pixels of the picture given, label_id.
+
+        Raises:
+            InputError: If a picture cannot be read, or the card does not say what the outputs are.
+            MissingExtra: If nuclei are asked for without scikit-image.
+        """
+        from cxcompress import tasks
+        from cxcompress.images.reading import pixels
+
+        if not self.card.task or not self.classes:
+            raise InputError(f"{self.name}: its card does not name the task and the classes; "
+                             "compress it again with --data_path, or use predict(inputs)")
+        preprocessing = self.preprocessing()
+        task = tasks.get(self.card.task, self.classes, self.card.from_logits)
+        outputs, factors = [], []
+        for image in images:
+            if isinstance(image, str | os.PathLike):
+                image = _read(image, preprocessing.channels)
+            elif not isinstance(image, np.ndarray):
+                image = pixels(image)
+            factors.append((image.shape[1] / self.input_shape[1],
+                            image.shape[0] / self.input_shape[0], 1.0))
+            outputs.append(self.predict(preprocessing.batch([image])))
+        outputs = np.concatenate(outputs) if outputs else np.empty((0, *self.output_shape))
+        if self.card.task == "nuclei":
+            found = task.findings(outputs, self.card.thresholds)
+            return [cells * factor for cells, factor in zip(found, factors, strict=True)]
+        if self.card.task == "multilabel" and self.card.thresholds:
+            return task.findings(outputs, self.card.thresholds)
+        return task.findings(outputs)
+
+    def info(self) -> dict[str, Any]:
+        """Facts: file, plans, input, card."""
+        return {"file": self.name, "compression": self.compression, "plan": self.plan,
+                "plans": list(self.plans), "threads": self.threads,
+                "input_shape": list(self.input_shape), "output_shape": list(self.output_shape),
+                "card": self.card.to_dict()}
+
+
+def _read(path: str | os.PathLike, channels: int) -> NDArray:
+    from cxcompress.images import read_image
+
+    if Path(path).suffix.lower() in (".dcm", ".dicom"):
+        try:
+            from cxcompress.images.dicom import read_dicom
+        except ImportError as error:
+            raise MissingExtra("pydicom", "dicom") from error
+        image = read_dicom(path)
+    else:
+        image = read_image(path)
+    if image.ndim == 3 and channels == 1 and (image != image[..., :1]).any():
+        logger.info("%s: in colour; its luminance is used, since the model takes grey", path)
+    if image.ndim == 2 and channels == 3:
+        logger.info("%s: grey; copied to three channels, since the model takes colour", path)
+    return image
