@@ -8,7 +8,7 @@ one factor a channel.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 
 import numpy as np
@@ -37,6 +37,14 @@ class FoldedKernel:
     shape: tuple[int, ...]
     channel_axis: int
     factors: NDArray[np.float64]
+
+    def with_channel_axis(self, axis: int) -> FoldedKernel | None:
+        """The same with its factors along another axis; None if they change along this one."""
+        if axis == self.channel_axis:
+            return self
+        if (self.factors != self.factors[0]).any():
+            return None
+        return replace(self, channel_axis=axis, factors=np.full(self.shape[axis], self.factors[0]))
 
     def along_channels(self, values: NDArray) -> NDArray:
         """Values, one a channel, so that they broadcast against the constant."""

@@ -176,6 +176,8 @@ def _integer_plan(
         source = pairs.get(number)
         kernel = folded.get(source)
         users = graph.users(number)
+        if kernel is not None and len(graph.scales(number)[0]) > 1:
+            kernel = kernel.with_channel_axis(graph.scales(number)[1])
         if kernel is None or not users:
             as_converted.append(graph.name(number))
             continue
