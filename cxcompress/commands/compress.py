@@ -16,6 +16,7 @@ from cxcompress.quantization import Compression
 from cxcompress.reporting.tables import byte_count, interval, number, ratio, text_table
 from cxcompress.representation.prior_formulas import prior_sizes
 from cxcompress.runs import RunFolder, atomic_path
+from cxcompress.runtime import PLANS
 
 if TYPE_CHECKING:
     from cxcompress.pipeline import CompressionResult
@@ -92,6 +93,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--gradual", action="store_true",
         help="fine-tuning: from 16 times and 4 times as many shared values down to those asked "
         "for, over the first half of the epochs; needs --assign learned")
+    add("--plans", nargs="+", choices=(*PLANS, "none"), default=list(PLANS),
+        help="ways to run the file without TensorFlow that are stored in it: float32; int8, "
+        "weights int8; static_int8, activations too, with ranges from training images; or none "
+        "(all)")
     return parse
 
 
@@ -161,7 +166,8 @@ def compress_command(arguments: argparse.Namespace) -> Outcome:
             bn_statistics=arguments.bn_statistics,
             judge_on="val" if arguments.internal_ho else "test", margin=arguments.margin,
             batch_size=arguments.minibatch, sensitivity=not arguments.no_sensitivity,
-            seed=arguments.seed, units_folder=path / "units")
+            seed=arguments.seed, units_folder=path / "units",
+            plans=[name for name in arguments.plans if name != "none"])
         container = path / f"{path.name}-{metric_suffix(result)}.h5"
         # An interrupted run may have written it already; it is the same file.
         sizes = result.save(container, coder=arguments.coder, overwrite=True)
@@ -211,7 +217,8 @@ def write_results(
         "synthetic": result.synthetic, "notes": list(result.notes), "layers": result.layers,
         "before": result.before, "after": result.after, "judged_on": result.judged_on,
         "stages": result.stages, "fine_tuning": tuning_record(result),
-        "comparison": result.comparison.to_dict() if result.comparison else None})
+        "comparison": result.comparison.to_dict() if result.comparison else None,
+        "plans": result.plans})
     folder.write_csv(f"results_compression_{result.container.compression}.csv",
                      results_rows(result, sizes, file_bytes))
     folder.write_csv("layers.csv", [dataclasses.asdict(layer) for layer in result.layers])
@@ -231,6 +238,8 @@ def write_results(
                   + ("" if math.isnan(result.largest_change) else
                      f"; largest change of any probability {result.largest_change:.4f}"),
                   *result.comparison.summary(), ""]
+    if result.plans:
+        parts += [text_table(plan_rows(result)), ""]
     parts += [text_table(layers, right=tuple(layers[0])[2:]), "",
               f"compressed file  {container}", f"report           {folder.path}/report.html",
               "cxcompress is a research tool, not a medical device."]
@@ -277,6 +286,23 @@ def metric_rows(result: CompressionResult) -> list[dict[str, str]]:
            "verdict": change.verdict or "", "n": f"{result.after[change.metric].n}",
            "positives": f"{result.after[change.metric].positives}"}
         for change in result.comparison.changes]
+
+
+def plan_rows(result: CompressionResult) -> list[dict[str, str]]:
+    """The table of execution plans, as text."""
+    rows = []
+    for report in result.plans:
+        row = {"plan, without TensorFlow": report.plan + (
+                   "  (auto)" if report.recommended else ""),
+               "an image": f"{1e3 * report.seconds:.2f} ms",
+               "time_ratio (against the compiled Keras call)":
+                   f"{number(report.time_ratio)} (1/{number(1 / report.time_ratio, 1)})",
+               "largest output difference": number(report.difference, 5)}
+        for metric in ("auroc_macro", "f1_macro", "accuracy"):
+            if metric in report.metrics:
+                row[f"{metric} (95% interval)"] = interval(report.metrics[metric])
+        rows.append(row)
+    return rows
 
 
 def tuning_record(result: CompressionResult) -> dict[str, Any] | None:
@@ -333,6 +359,14 @@ def results_rows(
     for stage, estimates in result.stages.items():
         rows += [{"stage": stage, "metric": name} | dataclasses.asdict(estimate)
                  for name, estimate in estimates.items()]
+    for report in result.plans:
+        rows += [{"stage": f"plan {report.plan}", "metric": name, "value": value, "low": "",
+                  "high": "", "n": "", "positives": "", "patients": "", "method": "measured"}
+                 for name, value in (("seconds", report.seconds),
+                                     ("time_ratio", report.time_ratio),
+                                     ("output_difference", report.difference))]
+        rows += [{"stage": f"plan {report.plan}", "metric": name} | dataclasses.asdict(estimate)
+                 for name, estimate in report.metrics.items()]
     for change in result.comparison.changes if result.comparison else ():
         rows.append({"stage": "difference", "metric": change.metric}
                     | dataclasses.asdict(change.difference))

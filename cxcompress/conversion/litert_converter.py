@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 
 from cxcompress import models
 from cxcompress.runs import atomic_path
+from cxcompress.runtime import PLANS
 
-PLANS = ("float32", "int8", "static_int8")
-"""Weights and activations: both float; int8 and quantised on the fly; int8 and int8."""
 TIME_LIMIT = 900
 """Seconds after which a conversion is given up."""
 CALIBRATION_IMAGES = 64

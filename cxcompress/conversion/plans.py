@@ -25,11 +25,11 @@ from cxcompress.conversion.flatbuffer_graph import FlatbufferGraph
 from cxcompress.conversion.kernel_matching import FoldedKernel, match_kernel
 from cxcompress.conversion.litert_converter import (
     CALIBRATION_IMAGES,
-    PLANS,
     ConversionError,
     convert,
 )
 from cxcompress.representation import SharedWeights
+from cxcompress.runtime import PLANS
 from cxcompress.runtime.filling import WHOLE_INTEGERS, PlacedKernel, graph_without_kernels
 from cxcompress.storage import Graph
 

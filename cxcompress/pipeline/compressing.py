@@ -19,6 +19,7 @@ from cxcompress.evaluation.plausibility import plausibility_warnings
 from cxcompress.images import Preprocessing
 from cxcompress.models import ends
 from cxcompress.pipeline import inputs as starting
+from cxcompress.pipeline.execution_plans import PlanReport, add_plans
 from cxcompress.pipeline.layer_reports import LayerReport, layer_reports, with_index_maps_of
 from cxcompress.pipeline.sharing import (
     fewer_levels,
@@ -29,6 +30,7 @@ from cxcompress.pipeline.tuning import FineTuning, check_tunable, tune
 from cxcompress.quantization import Compression
 from cxcompress.quantization.quality import decibels
 from cxcompress.representation import SharedWeights
+from cxcompress.runtime import PLANS
 from cxcompress.storage import (
     Container,
     ContainerSizes,
@@ -63,6 +65,7 @@ class CompressionResult:
         quantised: Predictions after quantisation, before fine-tuning; None where not fine-tuned.
         between: Metrics of these.
         tuned: What fine-tuning gave; None where not fine-tuned.
+        plans: What each execution plan costs and gains; none where none were wanted or possible.
     """
 
     container: Container
@@ -79,6 +82,7 @@ class CompressionResult:
     quantised: Predictions | None = None
     between: Mapping[str, Estimate] = field(default_factory=dict)
     tuned: FineTuned | None = None
+    plans: Sequence[PlanReport] = ()
 
     @property
     def stages(self) -> dict[str, Mapping[str, Estimate]]:
@@ -167,6 +171,7 @@ def compress(
     sensitivity: bool = True,
     seed: int = 0,
     units_folder: Path | None = None,
+    plans: Sequence[str] = PLANS,
 ) -> CompressionResult:
     """Compress a Keras model by weight sharing and measure what that costs.
 
@@ -192,6 +197,7 @@ def compress(
         seed: Seed of everything random.
         units_folder: Where finished layers and epochs are kept, so that an interrupted call
             resumes.
+        plans: Execution plans to store, so that the file runs without TensorFlow.
 
     Returns:
         A `CompressionResult`; nothing is written but `units_folder`.
@@ -259,6 +265,7 @@ def compress(
         licence=card.licence if card else "",
         synthetic=bool(card and card.synthetic) or bool(
             (tuned or estimated) and study.collection.synthetic),
+        from_logits=ends.gives_logits(model),
     )
     result = CompressionResult(
         container=Container(shared, models.architecture_json(model), None, card,
@@ -266,12 +273,18 @@ def compress(
         parameters=model.count_params(), layers=layers, notes=notes,
         synthetic=card.synthetic or bool(study and study.collection.synthetic), tuned=tuned,
     )
-    if study is None:
-        return result
-    if not study.labelled:
+    if study is not None and study.labelled:
+        result = _judged(result, model, study, quantised, judge_on, margin, resamples, batch_size,
+                         seed)
+    elif study is not None:
         notes.append("the images have no labels: not evaluated")
+    if not plans:
         return result
-    return _judged(result, model, study, quantised, judge_on, margin, resamples, batch_size, seed)
+    container, reports, said = add_plans(
+        result.container, model, plans, check, study, judge_on if result.judged_on else None,
+        resamples, seed)
+    return dataclasses.replace(result, container=container, plans=reports,
+                               notes=[*result.notes, *said])
 
 
 def noise_inputs(model: keras.Model, seed: int) -> np.ndarray:

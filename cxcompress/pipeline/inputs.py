@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -181,20 +181,30 @@ class Study:
             description: Of the progress bar.
             thresholds: Of the maps of nuclei; the records of classes hold probabilities.
         """
-        if self.task.name == "nuclei":
-            return self._cells(model, part, batch_size, description, thresholds)
-        outputs = predict(model, part, self.preprocessing, batch_size, description)
-        return self.task.record(outputs, part.labels, part.image_id, part.patient_id)
+        return self.record_of(
+            lambda some: predict(model, some, self.preprocessing, batch_size, description), part,
+            thresholds, description)
 
-    def _cells(self, model, part: Part, batch_size: int, description: str, thresholds):
-        """`record` in slices, since the maps of a large part would fill memory."""
+    def record_of(
+        self, outputs_of: Callable[[Part], NDArray], part: Part,
+        thresholds: Sequence[float] | None = None, description: str = "Fields",
+    ) -> Predictions | CellMatches:
+        """`record` with outputs from anywhere.
+
+        Args:
+            outputs_of: From a part to the outputs of its images.
+            part, thresholds, description: As for `record`.
+        """
+        if self.task.name != "nuclei":
+            return self.task.record(outputs_of(part), part.labels, part.image_id, part.patient_id)
+        # In slices, since the maps of a large part would fill memory.
         slices = np.array_split(np.arange(len(part)), math.ceil(len(part) / FIELDS_AT_ONCE))
         records = []
         for rows in progress(slices, description, total=len(slices)):
             some = part.select(rows)
-            maps = predict(model, some, self.preprocessing, batch_size, description)
-            records.append(self.task.record(maps, self.scaled_cells(some), some.image_id,
-                                            some.patient_id, thresholds))
+            records.append(self.task.record(
+                outputs_of(some), self.scaled_cells(some), some.image_id, some.patient_id,
+                thresholds))
         return CellMatches.joined(records)
 
     def scaled_cells(self, part: Part) -> list[NDArray]:

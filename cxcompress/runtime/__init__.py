@@ -8,6 +8,6 @@
 Needs numpy, h5py and ai-edge-litert; Pillow for images, scikit-image for nuclei, pydicom for DICOM.
 """
 
-from cxcompress.runtime.running import RuntimeModel, flatbuffer, load
+from cxcompress.runtime.running import PLANS, RuntimeModel, flatbuffer, load
 
-__all__ = ["RuntimeModel", "flatbuffer", "load"]
+__all__ = ["PLANS", "RuntimeModel", "flatbuffer", "load"]

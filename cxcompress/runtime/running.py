@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from cxcompress.errors import InputError, MissingExtra
 from cxcompress.representation import SharedWeights
 from cxcompress.runtime.filling import fill, placed_kernels
-from cxcompress.storage import Graph, ModelCard, read_container
+from cxcompress.storage import Container, Graph, ModelCard, read_container
 
 if TYPE_CHECKING:
     from cxcompress.images import Preprocessing
@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 AUTO = "auto"
 LARGEST_GRAPH = 16
 """Bytes of a graph for each weight that the file holds, at most: 4 of a float, some used twice."""
-SPEED_ORDER = ("static_int8", "int8", "float32")
+PLANS = ("float32", "int8", "static_int8")
+"""Weights and activations: both float; int8 and quantised on the fly; int8 and int8."""
 
 
 def load(path: str | os.PathLike, plan: str = AUTO, threads: int | None = None) -> RuntimeModel:
@@ -48,15 +49,18 @@ def load(path: str | os.PathLike, plan: str = AUTO, threads: int | None = None) 
     container = read_container(path)
     plan = chosen_plan(path, container.graph, container.card, plan)
     graph = container.graph[plan]
-    shared, card, compression = container.shared, container.card, container.compression
-    plans = tuple(container.graph)
+    facts = container.card, plan, tuple(container.graph), container.compression, str(path)
+    shared = container.shared
     del container
+    return _running(graph, shared, facts, threads)
+
+
+def _running(graph: Graph, shared: SharedWeights, facts, threads: int | None) -> RuntimeModel:
     if threads is None:
         threads = min(4, os.cpu_count() or 1)
     if threads < 1:
         raise InputError(f"--threads {threads}: must be at least 1")
-    interpreter = _interpreter(path, graph, shared, threads)
-    return RuntimeModel(interpreter, card, plan, plans, compression, str(path), threads)
+    return RuntimeModel(_interpreter(facts[-1], graph, shared, threads), *facts, threads)
 
 
 def chosen_plan(path, graphs, card: ModelCard, plan: str) -> str:
@@ -177,6 +181,20 @@ class RuntimeModel:
         self._output = interpreter.get_output_details()[0]
         self.card, self.plan, self.plans = card, plan, tuple(plans)
         self.compression, self.name, self.threads = compression, name, threads
+
+    @classmethod
+    def of(cls, container: Container, graph: Graph, plan: str,
+           threads: int | None = None) -> RuntimeModel:
+        """A model that is not in a file yet.
+
+        Args:
+            container: Its weights and card.
+            graph: One of its plans.
+            plan: The name of this plan.
+            threads: As for `load`.
+        """
+        return _running(graph, container.shared,
+                        (container.card, plan, (plan,), container.compression, plan), threads)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
