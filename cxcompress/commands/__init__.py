@@ -15,7 +15,12 @@ COMMANDS = {
     "train_seeds": "the same training with several seeds; the best on validation is kept",
     "demo": "compress a bundled model on generated data and write a report",
     "info": "print what a compressed file says of itself",
+    "predict": "find classes or cells in images with a compressed file, without TensorFlow",
+    "bench": "latency, cold start and memory of a compressed file's plans on this machine",
+    "export": "a compressed file as a .tflite or an ordinary Keras file",
 }
+GUARDED = ("info", "predict", "bench")
+"""Commands that open files of others and need no TensorFlow: they run in a child with limits."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,4 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"cxcompress: no command {argv[0]!r}; there are: {', '.join(COMMANDS)}",
               file=sys.stderr)
         return 2
-    return importlib.import_module(f"cxcompress.commands.{argv[0]}").main(argv[1:])
+
+    def command() -> int:
+        return importlib.import_module(f"cxcompress.commands.{argv[0]}").main(argv[1:])
+
+    if argv[0] in GUARDED:
+        from cxcompress.commands.guarded import guarded
+
+        return guarded(command)
+    return command()

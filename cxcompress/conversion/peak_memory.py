@@ -9,12 +9,13 @@ A process cannot give its peak back, so every variant gets a fresh one.
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+
+from cxcompress.runtime.measuring import own_peak_bytes
 
 VARIANTS = ("keras", "index_map")
 TIME_LIMIT = 600
@@ -65,17 +66,6 @@ def _predict_and_report(variant: str, path: str, batch_size: int) -> None:
     for _ in range(3):
         np.asarray(call(inputs))
     print(own_peak_bytes())
-
-
-def own_peak_bytes() -> int:
-    """Peak resident memory of this process in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # Linux hands `ru_maxrss` down from the parent through fork and exec; VmHWM is our own.
-        return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1])
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":

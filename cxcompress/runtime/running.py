@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import mmap
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -129,13 +130,28 @@ def _interpreter(path, graph: Graph, shared: SharedWeights, threads: int):
             fill(graph, shared, memory)
         del graph, shared
         try:
-            interpreter = Interpreter(model_path=name, num_threads=threads)
-            interpreter.allocate_tensors()
+            with _quiet():
+                interpreter = Interpreter(model_path=name, num_threads=threads)
+                interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise InputError(f"{path}: LiteRT refuses its graph ({str(error):.120})") from error
     if len(interpreter.get_input_details()) != 1 or len(interpreter.get_output_details()) != 1:
         raise InputError(f"{path}: its graph has more than one input or output")
     return interpreter
+
+
+@contextmanager
+def _quiet():
+    """Without the line on its delegate that LiteRT writes to file descriptor 2 itself."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @contextmanager

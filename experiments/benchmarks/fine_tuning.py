@@ -28,9 +28,9 @@ from pathlib import Path
 import numpy as np
 
 from cxcompress.commands.command_line import parser, run
-from cxcompress.conversion.peak_memory import own_peak_bytes
 from cxcompress.reporting.tables import number, text_table
 from cxcompress.runs import RunFolder
+from cxcompress.runtime.measuring import own_peak_bytes
 
 VARIANTS = ("ordinary", "fixed", "learned", "learned, frozen copy")
 NETWORKS = {"pathonet_256": (4, 3), "covid_200": (16, 6), "dense_28": (64, 30), "vgg16_64": (32, 3)}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cxcompress.conversion.peak_memory import own_peak_bytes, peak_memory_bytes
+from cxcompress.conversion.peak_memory import peak_memory_bytes
+from cxcompress.runtime.measuring import own_peak_bytes
 
 
 def testown_peak_bytes_sees_what_this_process_held():

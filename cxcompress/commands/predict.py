@@ -1,0 +1,214 @@
+"""`cxcompress predict`: what a compressed model finds in images. Needs no TensorFlow."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cxcompress.commands.command_line import OneLineParser, run
+from cxcompress.errors import InputError
+from cxcompress.reporting.tables import number, text_table
+from cxcompress.runs import progress, write_atomic
+
+if TYPE_CHECKING:
+    from cxcompress.runtime import RuntimeModel
+
+DISCLAIMER = "cxcompress is a research tool, not a medical device."
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom")
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+def build_parser() -> OneLineParser:
+    """The flags of `cxcompress predict`."""
+    parse = OneLineParser(
+        prog="cxcompress predict", description="Say what a compressed model finds in images.",
+        epilog="example: cxcompress predict model-uCWS.h5 chest.png --json",
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parse.add_argument
+    add("model", help="a compressed .h5")
+    add("images", nargs="+", help="PNG, JPEG, BMP, TIFF or DICOM files, or folders of them")
+    add("--plan", default="auto", help="float32, int8, static_int8 or auto: the file's own (auto)")
+    add("--threads", type=int, help="threads of the interpreter (one a core, 4 at most)")
+    add("--json", action="store_true", help="JSON instead of a table")
+    add("--csv", metavar="FILE", help="write one row an image")
+    add("--geojson", metavar="FOLDER", help="nuclei: one GeoJSON file an image, as QuPath reads it")
+    add("--annotated", metavar="FOLDER", help="nuclei: every image with its cells marked")
+    add("--overwrite", action="store_true", help="replace files that exist")
+    return parse
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    return run(build_parser(), lambda arguments: print(predict(arguments)), argv)
+
+
+def predict(arguments: argparse.Namespace) -> str:
+    """Predict and return the text to print.
+
+    Raises:
+        InputError: If the model or an image cannot be used.
+    """
+    from cxcompress import runtime
+
+    paths = image_paths(arguments.images)
+    _check_outputs(arguments, paths)
+    model = runtime.load(arguments.model, arguments.plan, arguments.threads)
+    nuclei = model.card.task == "nuclei"
+    if not nuclei and (arguments.geojson or arguments.annotated):
+        raise InputError(f"{arguments.model}: finds {', '.join(model.classes) or 'no cells'}; "
+                         "--geojson and --annotated are for models of nuclei")
+    rows = []
+    for path in progress(paths, "Images", total=len(paths)):
+        found = model.predict_images([path])
+        if nuclei:
+            rows.append(_cells_row(path, found[0], model))
+            _write_cells(arguments, path, found[0], model)
+        else:
+            rows.append({"image": str(path), "findings": {
+                name: {"probability": float(score), "present": bool(present)}
+                for name, score, present in zip(model.classes, found.scores[0],
+                                                found.decisions[0], strict=True)}})
+    if arguments.csv:
+        write_atomic(Path(arguments.csv), _csv(rows).encode())
+    if arguments.json:
+        return json.dumps({"model": arguments.model, "plan": model.plan,
+                           "synthetic": model.card.synthetic, "notice": DISCLAIMER,
+                           "images": rows}, indent=2, ensure_ascii=False)
+    return _text(rows, model)
+
+
+def image_paths(names: Sequence[str]) -> list[Path]:
+    """The image files of names, folders searched through.
+
+    Raises:
+        InputError: If a name does not exist, or a folder holds no images.
+    """
+    found: list[Path] = []
+    for name in map(Path, names):
+        if name.is_dir():
+            inside = sorted(path for path in name.rglob("*") if path.suffix.lower() in SUFFIXES)
+            if not inside:
+                raise InputError(f"{name}: a folder without images ({', '.join(SUFFIXES)})")
+            found += inside
+        elif name.exists():
+            found.append(name)
+        else:
+            raise InputError(f"{name}: no such file")
+    return found
+
+
+def _outputs_of_cells(arguments: argparse.Namespace, path: Path) -> list[Path]:
+    found = []
+    if arguments.geojson:
+        found.append(Path(arguments.geojson) / f"{path.stem}.geojson")
+    if arguments.annotated:
+        found.append(Path(arguments.annotated) / f"{path.stem}.png")
+    return found
+
+
+def _check_outputs(arguments: argparse.Namespace, paths: Sequence[Path]) -> None:
+    outputs = [output for path in paths for output in _outputs_of_cells(arguments, path)]
+    if len(set(outputs)) < len(outputs):
+        raise InputError("two images have the same name; give folders one at a time")
+    if arguments.csv:
+        outputs.append(Path(arguments.csv))
+    for output in outputs:
+        if output.exists() and not arguments.overwrite:
+            raise InputError(f"{output}: exists; give --overwrite or another name")
+
+
+def _cells_row(path: Path, cells: np.ndarray, model: RuntimeModel) -> dict[str, Any]:
+    counts = {name: int((cells[:, 2] == label).sum())
+              for label, name in enumerate(model.classes, start=1)}
+    row: dict[str, Any] = {"image": str(path), "cells": counts}
+    values = list(counts.values())
+    if len(values) >= 2:
+        tumour = values[0] + values[1]
+        row["ki67_index"] = values[0] / tumour if tumour else None
+        row["too_few_nuclei"] = tumour < 500
+    if len(values) >= 3:
+        row["til_fraction"] = values[2] / sum(values) if sum(values) else None
+    return row
+
+
+def _write_cells(arguments, path: Path, cells: np.ndarray, model: RuntimeModel) -> None:
+    for output in _outputs_of_cells(arguments, path):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(output, _geojson(cells, model) if output.suffix == ".geojson"
+                     else _annotated(path, cells))
+
+
+def _geojson(cells: np.ndarray, model: RuntimeModel) -> bytes:
+    return json.dumps({"type": "FeatureCollection", "features": [
+        {"type": "Feature", "geometry": {"type": "Point", "coordinates": [float(x), float(y)]},
+         "properties": {"objectType": "detection",
+                        "classification": {"name": model.classes[int(label) - 1]}}}
+        for x, y, label in cells]}).encode()
+
+
+def _annotated(path: Path, cells: np.ndarray) -> bytes:
+    from PIL import Image, ImageDraw
+
+    from cxcompress.images import read_image
+
+    picture = Image.fromarray(read_image(path)).convert("RGB")
+    draw = ImageDraw.Draw(picture)
+    radius = max(3, min(picture.size) // 64)
+    for x, y, label in cells:
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), width=2,
+                     outline=COLOURS[int(label - 1) % len(COLOURS)])
+    image = io.BytesIO()
+    picture.save(image, "PNG")
+    return image.getvalue()
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    flat = {"image": row["image"]}
+    for name, finding in row.get("findings", {}).items():
+        flat |= {name: finding["probability"], f"{name} present": finding["present"]}
+    flat |= row.get("cells", {})
+    return flat | {name: row[name] for name in ("ki67_index", "til_fraction", "too_few_nuclei")
+                   if name in row}
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    flat = [_flat(row) for row in rows]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(flat[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return text.getvalue()
+
+
+def _text(rows: Sequence[dict[str, Any]], model: RuntimeModel) -> str:
+    table = []
+    for row in rows:
+        line = {"image": row["image"]}
+        for name, finding in row.get("findings", {}).items():
+            line[name] = number(finding["probability"]) + (" *" if finding["present"] else "")
+        line |= {name: str(count) for name, count in row.get("cells", {}).items()}
+        for name in ("ki67_index", "til_fraction"):
+            if name in row:
+                line[name] = "no cells" if row[name] is None else number(row[name])
+        table.append(line)
+    notes = [f"plan {model.plan}, {model.threads} threads"]
+    if model.card.task != "nuclei":
+        decided = ("the most probable class" if model.card.task == "multiclass"
+                   else "at or above the stored threshold")
+        notes.append(f"* = {decided}")
+    else:
+        notes.append("til_fraction: lymphocytes / all cells, not the stromal TIL percentage of "
+                     "the H&E guidelines")
+        if any(row.get("too_few_nuclei") for row in rows):
+            notes.append("fewer than 500 tumour nuclei in an image: too few for a Ki-67 index")
+    if model.card.synthetic:
+        notes.append("this model was trained on generated data: its findings mean nothing in a "
+                     "patient")
+    return "\n".join([text_table(table), "", *notes, DISCLAIMER])
