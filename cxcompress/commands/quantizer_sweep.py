@@ -103,7 +103,7 @@ def _one_compression(
     model, study = opened()
     result = compress(model, study.collection, compression, seed=seed,
                       preprocessing=study.preprocessing, classes=study.task.classes,
-                      sensitivity=False)
+                      sensitivity=False, plans=())
     with tempfile.TemporaryDirectory() as folder:
         sizes = result.save(Path(folder) / "model.h5", coder=coder)
     row: dict[str, Any] = {

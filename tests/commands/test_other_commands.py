@@ -18,7 +18,7 @@ def container(trained_net, image_folder, tmp_path_factory):
     output = tmp_path_factory.mktemp("compressed")
     assert compress.main(["--net", str(trained_net), "--data_path", str(image_folder),
                           "--output_path", str(output), "--compression", "uUQ",
-                          "--no_sensitivity"]) == 0
+                          "--no_sensitivity", "--plans", "none"]) == 0
     return next((output / "uUQ").glob("*/*.h5"))
 
 
@@ -111,7 +111,7 @@ def test_train_writes_a_model_that_compress_takes_with_its_card(tmp_path, capsys
     assert card["synthetic"] is True and card["task"] == "multilabel"
     capsys.readouterr()
     assert compress.main(["--net", str(net), "--output_path", str(tmp_path / "out"),
-                          "--no_sensitivity"]) == 0
+                          "--no_sensitivity", "--plans", "none"]) == 0
     assert info.main([str(next((tmp_path / "out").rglob("*sqnr*.h5"))), "--json"]) == 0
     said = json.loads(capsys.readouterr().out.split("medical device.\n", 1)[1])
     assert said["synthetic"] is True

@@ -18,6 +18,11 @@ from cxcompress.quantization import Compression
 from cxcompress.storage import ModelCard
 
 
+def compress(*arguments, **settings):
+    """Without plans, whose conversion takes seconds and has tests of its own."""
+    return cxcompress.compress(*arguments, **{"plans": ()} | settings)
+
+
 def collection(n=90, classes=("a", "b"), task="multiclass", parts=("train", "test")):
     """Noise images whose mean grey level says the class."""
     rng = np.random.default_rng(0)
@@ -46,13 +51,13 @@ def network(outputs=2, activation="softmax", rescale=False):
 def test_the_users_model_keeps_its_weights():
     model = network()
     before = {path: value.copy() for path, value in models.weights(model).items()}
-    cxcompress.compress(model, collection(), "uCWS", k=4, preprocessing="0-1")
+    compress(model, collection(), "uCWS", k=4, preprocessing="0-1")
     for path, value in models.weights(model).items():
         np.testing.assert_array_equal(value, before[path])
 
 
 def test_the_result_predicts_what_it_recorded(tmp_path):
-    result = cxcompress.compress(network(), collection(), "CWS", k=4, preprocessing="0-1")
+    result = compress(network(), collection(), "CWS", k=4, preprocessing="0-1")
     part = collection().test
     outputs = result.model().predict(
         Preprocessing.preset("0-1", (12, 12), 1).batch(part.images), verbose=0)
@@ -68,18 +73,18 @@ def test_the_result_predicts_what_it_recorded(tmp_path):
 def test_a_layer_kept_exactly_changes_nothing_and_a_coarser_one_more():
     model = network()
     compression = Compression.parse("CWS", clustercnn=65536, clusterfc=2)
-    conv, dense = cxcompress.compress(model, collection(), compression,
+    conv, dense = compress(model, collection(), compression,
                                       preprocessing="0-1").layers
     assert conv.output_change == 0 and conv.loss_change == 0 and conv.sqnr_db == np.inf
     assert dense.output_change > 0 and dense.levels == 2
-    finer = cxcompress.compress(model, collection(), Compression.parse(
+    finer = compress(model, collection(), Compression.parse(
         "CWS", clustercnn=65536, clusterfc=64), preprocessing="0-1").layers[1]
     assert finer.output_change < dense.output_change and finer.sqnr_db > dense.sqnr_db
 
 
 def test_total_sqnr_and_entropy_are_the_weighted_sums():
     model = network()
-    result = cxcompress.compress(model, None, "uCWS", k=8)
+    result = compress(model, None, "uCWS", k=8)
     shared = result.container.shared
     signal = noise = bits = count = 0.0
     for kernel in models.kernels(model):
@@ -131,7 +136,7 @@ def test_a_model_that_rescales_gets_its_pixels_as_they_are():
 
 
 def test_judging_on_validation_leaves_test_alone():
-    result = cxcompress.compress(network(), collection(parts=("train", "val", "test")), "uCWS",
+    result = compress(network(), collection(parts=("train", "val", "test")), "uCWS",
                                  k=4, preprocessing="0-1", judge_on="val")
     assert result.judged_on == "val"
     assert set(result.original.image_id) == set(
@@ -140,13 +145,13 @@ def test_judging_on_validation_leaves_test_alone():
 
 def test_logits_and_single_sigmoids_become_probabilities():
     for outputs, activation in ((2, None), (1, "sigmoid"), (2, "softmax")):
-        result = cxcompress.compress(network(outputs, activation), collection(), "uCWS", k=16,
+        result = compress(network(outputs, activation), collection(), "uCWS", k=16,
                                      preprocessing="0-1")
         np.testing.assert_allclose(result.compressed.score.sum(axis=1), 1, atol=1e-6)
 
 
 def test_multilabel_thresholds_are_chosen_on_validation_and_stored():
-    result = cxcompress.compress(network(3, "sigmoid"), collection(
+    result = compress(network(3, "sigmoid"), collection(
         150, ("a", "b", "c"), "multilabel", ("train", "val", "test")), "uCWS", k=16,
         preprocessing="0-1")
     assert len(result.container.card.thresholds) == 3
@@ -166,14 +171,14 @@ def test_the_order_of_classes_holds_for_every_collection():
 
 def test_a_container_compressed_again_keeps_its_card(tmp_path):
     data = collection(150, ("a", "b", "c"), "multilabel", ("train", "val", "test"))
-    first = cxcompress.compress(network(3, "sigmoid"), data, "uCWS", k=64, preprocessing="-1-1",
+    first = compress(network(3, "sigmoid"), data, "uCWS", k=64, preprocessing="-1-1",
                                 sensitivity=False)
     first.save(tmp_path / "first.h5")
-    again = cxcompress.compress(tmp_path / "first.h5", data, "uCWS", k=8, sensitivity=False)
+    again = compress(tmp_path / "first.h5", data, "uCWS", k=8, sensitivity=False)
     assert again.container.card.preprocessing == first.container.card.preprocessing
     assert again.comparison.decisions[0].original.threshold == pytest.approx(
         first.container.card.thresholds[0])
-    turned = cxcompress.compress(tmp_path / "first.h5", data, "uCWS", k=8, sensitivity=False,
+    turned = compress(tmp_path / "first.h5", data, "uCWS", k=8, sensitivity=False,
                                  classes=("c", "b", "a"))
     # The card's thresholds are of another order: they are chosen anew, not given to wrong classes.
     assert turned.comparison.decisions[0].name == "c"
@@ -186,11 +191,11 @@ def test_a_card_of_another_input_size_is_refused(tmp_path):
     card = ModelCard(preprocessing=Preprocessing.preset("0-1", (24, 24), 1).to_dict())
     (tmp_path / "net.card.json").write_text(json.dumps(card.to_dict()))
     with pytest.raises(InputError, match="12x12 pixels .* its card says 24x24"):
-        cxcompress.compress(tmp_path / "net.h5", collection(), "uCWS")
+        compress(tmp_path / "net.h5", collection(), "uCWS")
 
 
 def test_thresholds_chosen_on_the_judged_images_are_said():
-    result = cxcompress.compress(network(3, "sigmoid"), collection(
+    result = compress(network(3, "sigmoid"), collection(
         150, ("a", "b", "c"), "multilabel", ("train", "val", "test")), "uCWS", k=16,
         preprocessing="0-1", judge_on="val", sensitivity=False)
     assert any("where the thresholds were chosen" in note for note in result.notes)
@@ -198,7 +203,7 @@ def test_thresholds_chosen_on_the_judged_images_are_said():
 
 def test_data_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="3"):
-        cxcompress.compress(network(2), collection(classes=("a", "b", "c")), "uCWS",
+        compress(network(2), collection(classes=("a", "b", "c")), "uCWS",
                             preprocessing="0-1")
     with pytest.raises(InputError, match="nuclei"):
-        cxcompress.compress(network(2), collection(task="nuclei"), "uCWS")
+        compress(network(2), collection(task="nuclei"), "uCWS")

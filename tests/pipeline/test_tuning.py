@@ -11,7 +11,7 @@ from cxcompress import FineTuning, models
 from cxcompress.data.collection import Part
 from cxcompress.errors import InputError
 from cxcompress.pipeline.tuning import joined, stages
-from tests.pipeline.test_compressing import collection, network
+from tests.pipeline.test_compressing import collection, compress, network
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def trained():
 
 
 def tuned(model, **settings):
-    return cxcompress.compress(
+    return compress(
         model, collection(parts=("train", "val", "test")), "uUQ", k=3, preprocessing="0-1",
         sensitivity=False, fine_tuning=FineTuning(
             **{"epochs": 3, "batch_size": 10, "learning_rate": 3e-3, "lr_cumulative": 3e-3}
@@ -77,7 +77,7 @@ def test_stages_of_gradual_quantisation_have_at_most_256_values(k, expected):
 def test_a_folder_of_images_without_labels_is_enough(trained, tmp_path):
     for number, image in enumerate(collection().train.images[:24]):
         Image.fromarray(image[..., 0]).save(tmp_path / f"image{number:02d}.png")
-    result = cxcompress.compress(
+    result = compress(
         trained, tmp_path, "uUQ", k=3, sensitivity=False, preprocessing="0-1",
         fine_tuning=FineTuning(epochs=4, batch_size=6, learning_rate=3e-3, lr_cumulative=3e-3))
     losses = result.tuned.history["val_loss"]
@@ -107,7 +107,7 @@ def test_parts_are_joined_in_order_whether_in_memory_or_lazy():
 def test_what_cannot_be_tuned_is_refused(trained, compression, settings, expected):
     with pytest.raises(InputError, match=expected):
         settings = FineTuning(**{"epochs": 1} | settings)
-        cxcompress.compress(
+        compress(
             trained, collection(), cxcompress.quantization.Compression.parse(
                 compression, clustercnn=4, clusterfc=4, prcnn=50 * (compression == "pr"),
                 prfc=50 * (compression == "pr")),
@@ -118,12 +118,12 @@ def test_pruned_floats_are_not_grown_back(trained):
     compression = cxcompress.quantization.Compression.parse(
         "pruCWS", clustercnn=4, clusterfc=0, prcnn=50, prfc=50)
     with pytest.raises(InputError, match="grow back"):
-        cxcompress.compress(trained, collection(), compression, preprocessing="0-1",
+        compress(trained, collection(), compression, preprocessing="0-1",
                             sensitivity=False, fine_tuning=FineTuning(epochs=1))
 
 
 def test_without_training_images_it_says_so(trained):
     with pytest.raises(InputError, match="no train part"):
-        cxcompress.compress(trained, collection(parts=("test",)), "uUQ", k=4,
+        compress(trained, collection(parts=("test",)), "uUQ", k=4,
                             preprocessing="0-1", sensitivity=False,
                             fine_tuning=FineTuning(epochs=1))
