@@ -18,7 +18,7 @@ from tests.runtime.conftest import noise_images
 PLANS = ("float32", "int8", "static_int8")
 
 
-@pytest.mark.parametrize("plan, most", zip(PLANS, (1e-5, 0.01, 0.02), strict=True))
+@pytest.mark.parametrize("plan, most", list(zip(PLANS, (1e-5, 0.01, 0.02), strict=True)))
 def test_answers_are_those_of_keras(compressed, plan, most):
     path, result, _ = compressed
     inputs = Preprocessing.preset("0-1", 16).batch(noise_images(7))
