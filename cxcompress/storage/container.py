@@ -430,7 +430,8 @@ def _write_unshared(
 
 def _read_unshared(file: h5py.File, index: _Index, limit: int) -> dict[str, NDArray]:
     group = member(file, "unshared", h5py.Group)
-    take = {name: _Reader(group, name, limit) for name, _ in index.unshared.values()}
+    names = dict.fromkeys(name for name, _ in index.unshared.values())
+    take = {name: _Reader(group, name, limit) for name in names}
     unshared = {}
     for path, (name, shape) in index.unshared.items():
         unshared[path] = take[name](math.prod(shape)).reshape(shape)
