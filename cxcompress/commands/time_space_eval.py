@@ -14,10 +14,12 @@ from cxcompress.errors import InputError
 from cxcompress.evaluation import Ratio, Ratios
 from cxcompress.reporting.tables import byte_count, number, ratio, text_table
 from cxcompress.runs import RunFolder, progress
+from cxcompress.runtime.running import chosen_plan
 from cxcompress.storage import Container, read_container
 
 EXAMPLE = ("python experiments/time_space_eval.py --net model.h5 "
            "--compr_weights results/uCWS/…/….h5 --testset images")
+THREADS = 2
 READS = 5
 """Times that the container is read, to time it."""
 
@@ -105,6 +107,8 @@ def _measure(
     from cxcompress.conversion.index_map_graph import IndexMapGraph
     from cxcompress.conversion.peak_memory import peak_memory_bytes
     from cxcompress.evaluation.timing import interleaved
+    from cxcompress.runtime import RuntimeModel
+    from cxcompress.runtime.measuring import measure
 
     model = models.load_model(net)
     originals = {name: tuple(v.shape) for name, v in models.variables_by_path(model).items()}
@@ -116,12 +120,15 @@ def _measure(
     graph = IndexMapGraph(container.architecture, container.shared,
                           batch_size=arguments.batch_size)
     compiled, tensor = tf.function(model), tf.constant(inputs)
+    plans = {f"plan {name}": RuntimeModel.of(container, graph_of_plan, name)
+             for name, graph_of_plan in container.graph.items()}
     difference = float(np.abs(np.asarray(graph(tensor)) - np.asarray(compiled(tensor))).max())
     seconds = interleaved({
         "Keras predict": lambda: model.predict(inputs, verbose=0),
         "Keras compiled call": lambda: np.asarray(compiled(tensor)),
         "index maps in graph": lambda: np.asarray(graph(tensor)),
-    }, arguments.repeats)
+    } | {name: lambda plan=plan: plan.predict(inputs) for name, plan in plans.items()},
+        arguments.repeats)
     median = {name: float(np.median(values)) for name, values in seconds.items()}
     reading = []
     for _ in range(READS):
@@ -131,7 +138,7 @@ def _measure(
     measured = {
         "seconds": seconds, "median_seconds": median,
         "read_and_decode_seconds": statistics.median(reading),
-        "largest_output_difference": difference,
+        "largest_output_difference": difference, "runs_by": _main_row(container),
         "disk_bytes_original": net.stat().st_size,
         "disk_bytes_compressed": compressed.stat().st_size,
         "parameters": model.count_params(),
@@ -141,12 +148,23 @@ def _measure(
         "batch_size": arguments.batch_size,
     }
     if not arguments.no_memory:
-        peaks = [
-            peak_memory_bytes(variant, path, arguments.batch_size)
-            for variant, path in progress(
-                (("keras", net), ("index_map", compressed)), "Peak memory", total=2)]
+        peaks = []
+        for path in progress((net, compressed), "Peak memory", total=2):
+            if path == net or not container.graph:
+                variant = "keras" if path == net else "index_map"
+                peaks.append(peak_memory_bytes(variant, path, arguments.batch_size))
+            else:
+                plan = measured["runs_by"].removeprefix("plan ")
+                peaks.append(measure(path, plan, THREADS)["peak_bytes"])
         measured |= {"peak_bytes_original": peaks[0], "peak_bytes_compressed": peaks[1]}
     return measured
+
+
+def _main_row(container: Container) -> str:
+    """What `time_ratio` is about: the plan that `auto` takes, or index maps inside TensorFlow."""
+    if not container.graph:
+        return "index maps in graph"
+    return f"plan {chosen_plan('', container.graph, container.card, 'auto')}"
 
 
 def _ratios(measured: dict) -> Ratios:
@@ -157,7 +175,7 @@ def _ratios(measured: dict) -> Ratios:
     return Ratios.of(
         container_bytes=measured["disk_bytes_compressed"], parameters=measured["parameters"],
         file_bytes=measured["disk_bytes_original"], memory_bytes=memory,
-        seconds=median["index maps in graph"], seconds_compiled=median["Keras compiled call"],
+        seconds=median[measured["runs_by"]], seconds_compiled=median["Keras compiled call"],
         seconds_predict=median["Keras predict"])
 
 
@@ -188,12 +206,17 @@ def _rows(measured: dict, ratios: Ratios) -> list[dict[str, str]]:
     def milliseconds(name: str) -> str:
         return f"{1e3 * median[name]:.2f} ms"
 
-    ours = milliseconds("index maps in graph")
+    ours = milliseconds(measured["runs_by"])
     rows = [
-        {"quantity": "time of one call, against the compiled Keras call",
+        {"quantity": name + (", without TensorFlow" if name.startswith("plan") else ""),
+         "original": "", "compressed": milliseconds(name),
+         "ratio": ratio(Ratio(median[name], median["Keras compiled call"], "seconds"))}
+        for name in median if name == "index maps in graph" or name.startswith("plan")]
+    rows += [
+        {"quantity": f"time of one call ({measured['runs_by']}), against the compiled Keras call",
          "original": milliseconds("Keras compiled call"), "compressed": ours,
          "ratio": f"time_ratio {ratio(ratios.time_ratio)}"},
-        {"quantity": "time of one call, against model.predict",
+        {"quantity": f"time of one call ({measured['runs_by']}), against model.predict",
          "original": milliseconds("Keras predict"), "compressed": ours,
          "ratio": f"time_ratio_predict {ratio(ratios.time_ratio_predict)}"},
         {"quantity": "file on disk", "original": byte_count(measured["disk_bytes_original"]),
@@ -210,7 +233,7 @@ def _rows(measured: dict, ratios: Ratios) -> list[dict[str, str]]:
     ]
     if ratios.memory_ratio:
         rows.append({
-            "quantity": "peak memory of the process, TensorFlow included",
+            "quantity": f"peak memory of the process ({measured['runs_by']})",
             "original": byte_count(measured["peak_bytes_original"]),
             "compressed": byte_count(measured["peak_bytes_compressed"]),
             "ratio": f"memory_ratio {ratio(ratios.memory_ratio)}"})

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cxcompress import commands, models
-from cxcompress.commands import bench, compress, export, predict
+from cxcompress.commands import bench, compress, export, predict, time_space_eval
 from cxcompress.storage import read_card
 
 
@@ -110,6 +110,17 @@ def test_exports_run_elsewhere(model, tmp_path, capsys):
                                rtol=1e-5)
     assert "exists; give --overwrite" in refused(
         export.main, [model, "--to", "tflite", "--output", lite], capsys)
+
+
+def test_time_ratio_is_that_of_the_recommended_plan(model, trained_net, tmp_path, capsys):
+    said(time_space_eval.main, ["--net", trained_net, "--compr_weights", model, "--repeats", 3,
+                                "--output_path", tmp_path], capsys)
+    results = json.loads(next(tmp_path.rglob("results.json")).read_text())
+    plan = f"plan {read_card(model).recommended_plan}"
+    assert results["runs_by"] == plan
+    median = results["median_seconds"]
+    assert results["time_ratio"] == pytest.approx(median[plan] / median["Keras compiled call"])
+    assert results["memory_ratio"] < 0.5
 
 
 def test_a_keras_file_is_not_a_container(trained_net, tmp_path, capsys):
