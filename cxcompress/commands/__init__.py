@@ -14,7 +14,7 @@ COMMANDS = {
     "train": "train one of the built-in models on a collection",
     "train_seeds": "the same training with several seeds; the best on validation is kept",
     "demo": "compress a bundled model on generated data and write a report",
-    "info": "print what a compressed file says of itself",
+    "info": "print what a compressed file says of itself: card, layers, plans",
     "predict": "find classes or cells in images with a compressed file, without TensorFlow",
     "bench": "latency, cold start and memory of a compressed file's plans on this machine",
     "export": "a compressed file as a .tflite or an ordinary Keras file",

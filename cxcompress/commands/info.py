@@ -44,11 +44,22 @@ def info(arguments: argparse.Namespace) -> str:
         }
         for path, kernel in shared.kernels.items()
     ]
+    plans = [
+        {"plan": name + (" (auto)" if name == container.card.recommended_plan else ""),
+         "graph": byte_count(len(graph.flatbuffer)),
+         "int8 kernels": str(sum(kernel["dtype"] == "int8"
+                                 for kernel in graph.placement.get("kernels", ()))),
+         "not exact": str(len(graph.placement.get("rounded", ()))),
+         "float": str(len(graph.placement.get("float", ()))),
+         "as converted": str(len(graph.placement.get("as_converted", ())))}
+        for name, graph in sorted(container.graph.items())]
     floats = sum(np.asarray(value).nbytes for value in shared.unshared.values())
     lines = [f"{name}: {value}" for name, value in card.items()
              if value not in (None, "", {}, (), []) and name not in ("metrics", "provenance")]
     lines += [f"{name}: {value}" for name, value in card["provenance"].items()]
     return "\n".join([f"compression: {container.compression}", *lines, "",
                       text_table(rows, right=("levels", "zeros %")), "",
+                      *((text_table(plans, right=tuple(plans[0])[1:]), "") if plans else
+                        ("no plan to run without TensorFlow", "")),
                       f"kept float: {len(shared.unshared)} arrays, {byte_count(floats)}",
                       "cxcompress is a research tool, not a medical device."])
