@@ -128,9 +128,14 @@ class FlatbufferGraph:
         found.min = found.max = None
 
     def packed(self) -> bytes:
-        """The flatbuffer, without buffers that nothing uses."""
+        """The flatbuffer, without unused buffers and inner names: small networks are half names."""
+        self.model.metadata = None
+        for subgraph in self.model.subgraphs:
+            ends = {*subgraph.inputs, *subgraph.outputs}
+            for number, tensor in enumerate(subgraph.tensors):
+                if number not in ends:
+                    tensor.name = None
         used = {tensor.buffer for subgraph in self.model.subgraphs for tensor in subgraph.tensors}
-        used |= {entry.buffer for entry in self.model.metadata or ()}
         for number, buffer in enumerate(self.model.buffers):
             if number not in used:
                 buffer.data = None
