@@ -229,7 +229,8 @@ def write_results(
         if record is not None:
             with atomic_path(folder.path / f"predictions_{name}.npz") as temporary:
                 record.save(temporary)
-    write_report(folder.path, result, sizes, summary, metrics, layers)
+    plans = plan_rows(result)
+    write_report(folder.path, result, sizes, summary, metrics, layers, plans)
     parts = [*(f"note: {note}" for note in result.notes), "",
              text_table(summary, right=("value",)), ""]
     if metrics:
@@ -238,8 +239,8 @@ def write_results(
                   + ("" if math.isnan(result.largest_change) else
                      f"; largest change of any probability {result.largest_change:.4f}"),
                   *result.comparison.summary(), ""]
-    if result.plans:
-        parts += [text_table(plan_rows(result)), ""]
+    if plans:
+        parts += [text_table(plans), ""]
     parts += [text_table(layers, right=tuple(layers[0])[2:]), "",
               f"compressed file  {container}", f"report           {folder.path}/report.html",
               "cxcompress is a research tool, not a medical device."]

@@ -41,11 +41,11 @@ def demo(arguments: argparse.Namespace) -> str:
         page = compression_page(
             outcome.folder, result,
             compress.size_rows(result, outcome.sizes, compress.bundled_model().stat().st_size),
-            compress.metric_rows(result), compress.layer_rows(result, outcome.sizes))
+            compress.metric_rows(result), compress.layer_rows(result, outcome.sizes),
+            compress.plan_rows(result))
         page.heading("Time and memory")
-        page.paragraph("The same calls in turns, in one process. The compressed model holds its "
-                       "weights as index maps and expands them inside the TensorFlow graph at "
-                       "each call.")
+        page.paragraph("The same calls in turns, in one process. Plans run without TensorFlow; "
+                       "\"index maps in graph\" expands them inside TensorFlow at each call.")
         page.code(timing.table)
         page.figure(timing.folder / "latencies.svg",
                     "Time of single calls on this machine, original and compressed in turns.")

@@ -44,6 +44,7 @@ def compression_page(
     summary: Sequence[Mapping[str, str]],
     metrics: Sequence[Mapping[str, str]],
     layers: Sequence[Mapping[str, str]],
+    plans: Sequence[Mapping[str, str]] = (),
 ) -> Page:
     """The page of one compression, from its tables and the figures in `folder`."""
     name = result.container.card.provenance.get("net", "a model")
@@ -73,6 +74,11 @@ def compression_page(
         page.heading("Fine-tuning")
         page.figure(folder / "fine_tuning.svg", "Validation loss after each epoch; epoch 0 is the "
                     "quantised model before training, the ring marks the epoch that was kept.")
+    if plans:
+        page.heading("Running it without TensorFlow")
+        page.table("Ways to run the file, timed on this machine in turns with the compiled Keras "
+                   "call of the original, and judged on the same images; auto is the one that the "
+                   "file recommends.", plans)
     page.heading("Layers")
     page.figure(folder / "layers.svg", "Above: how exactly each layer's weights are kept (higher "
                 "is better). Below: how much the model's output moves when this layer alone is "
@@ -88,7 +94,8 @@ def write_report(
     summary: Sequence[Mapping[str, str]],
     metrics: Sequence[Mapping[str, str]],
     layers: Sequence[Mapping[str, str]],
+    plans: Sequence[Mapping[str, str]] = (),
 ) -> None:
     """Draw the figures and write `report.html` to the folder."""
     draw_figures(folder, result, sizes)
-    compression_page(folder, result, summary, metrics, layers).write(folder / "report.html")
+    compression_page(folder, result, summary, metrics, layers, plans).write(folder / "report.html")
