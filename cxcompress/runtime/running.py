@@ -47,21 +47,25 @@ def load(path: str | os.PathLike, plan: str = AUTO, threads: int | None = None) 
     Raises:
         InputError: If the file is missing, damaged, of a newer version, or holds no such plan.
     """
+    threads = _checked_threads(threads)
+    file, facts = _read_and_filled(path, plan)
+    return RuntimeModel(_interpreter(str(path), file, threads), *facts, threads)
+
+
+def _read_and_filled(path, plan: str) -> tuple[_MemoryFile, tuple]:
+    """The flatbuffer, and the model's facts; the container's own arrays are gone on return."""
     container = read_container(path)
     plan = chosen_plan(path, container.graph, container.card, plan)
-    graph = container.graph[plan]
     facts = container.card, plan, tuple(container.graph), container.compression, str(path)
-    shared = container.shared
-    del container
-    return _running(graph, shared, facts, threads)
+    return _filled(path, container.graph[plan], container.shared), facts
 
 
-def _running(graph: Graph, shared: SharedWeights, facts, threads: int | None) -> RuntimeModel:
+def _checked_threads(threads: int | None) -> int:
     if threads is None:
-        threads = min(4, os.cpu_count() or 1)
+        return min(4, os.cpu_count() or 1)
     if threads < 1:
         raise InputError(f"--threads {threads}: must be at least 1")
-    return RuntimeModel(_interpreter(facts[-1], graph, shared, threads), *facts, threads)
+    return threads
 
 
 def chosen_plan(path, graphs, card: ModelCard, plan: str) -> str:
@@ -118,25 +122,35 @@ def _checked_size(path, graph: Graph, shared: SharedWeights) -> int:
     return size
 
 
-def _interpreter(path, graph: Graph, shared: SharedWeights, threads: int):
-    """An interpreter over an anonymous file: it maps a file, and would copy bytes."""
+def _filled(path, graph: Graph, shared: SharedWeights) -> _MemoryFile:
+    """The whole flatbuffer as a file in memory: LiteRT maps files, and would copy bytes."""
+    size = _checked_size(path, graph, shared)
+    file = _MemoryFile(size)
+    try:
+        with mmap.mmap(file.descriptor, size) as memory, _crafted(path):
+            fill(graph, shared, memory)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _interpreter(name: str, file: _MemoryFile, threads: int):
+    """An interpreter over the file, which is closed."""
     try:
         from ai_edge_litert.interpreter import Interpreter
+
+        with _quiet():
+            interpreter = Interpreter(model_path=file.name, num_threads=threads)
+            interpreter.allocate_tensors()
     except ImportError as error:
         raise InputError("ai-edge-litert is not installed; run: pip install cxcompress") from error
-    size = _checked_size(path, graph, shared)
-    with _anonymous_file(size) as (file, name):
-        with mmap.mmap(file, size) as memory, _crafted(path):
-            fill(graph, shared, memory)
-        del graph, shared
-        try:
-            with _quiet():
-                interpreter = Interpreter(model_path=name, num_threads=threads)
-                interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise InputError(f"{path}: LiteRT refuses its graph ({str(error):.120})") from error
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"{name}: LiteRT refuses its graph ({str(error):.120})") from error
+    finally:
+        file.close()
     if len(interpreter.get_input_details()) != 1 or len(interpreter.get_output_details()) != 1:
-        raise InputError(f"{path}: its graph has more than one input or output")
+        raise InputError(f"{name}: its graph has more than one input or output")
     return interpreter
 
 
@@ -154,27 +168,30 @@ def _quiet():
         os.close(nowhere)
 
 
-@contextmanager
-def _anonymous_file(size: int):
-    """(descriptor, name) of a file in memory, or of one that is removed, of `size` bytes."""
-    if hasattr(os, "memfd_create"):
-        file = os.memfd_create("cxcompress")
-        try:
-            os.ftruncate(file, size)
-            yield file, f"/proc/self/fd/{file}"
-        finally:
-            os.close(file)
-        return
-    file, name = tempfile.mkstemp(suffix=".tflite")
-    try:
-        os.ftruncate(file, size)
-        yield file, name
-    finally:
-        os.close(file)
-        try:
-            os.unlink(name)
-        except PermissionError:  # Windows, while the interpreter maps it
-            logger.debug("%s is left behind", name)
+class _MemoryFile:
+    """A file of `size` bytes that is gone when it is closed: anonymous where the system has such.
+
+    What maps it keeps its content.
+    """
+
+    def __init__(self, size: int):
+        self._path = None
+        if hasattr(os, "memfd_create"):
+            self.descriptor = os.memfd_create("cxcompress")
+            self.name = f"/proc/self/fd/{self.descriptor}"
+        else:
+            self.descriptor, self.name = tempfile.mkstemp(suffix=".tflite")
+            self._path = self.name
+        os.ftruncate(self.descriptor, size)
+
+    def close(self) -> None:
+        """Give it back."""
+        os.close(self.descriptor)
+        if self._path is not None:
+            try:
+                os.unlink(self._path)
+            except PermissionError:  # Windows, while it is mapped
+                logger.debug("%s is left behind", self._path)
 
 
 class RuntimeModel:
@@ -209,8 +226,10 @@ class RuntimeModel:
             plan: The name of this plan.
             threads: As for `load`.
         """
-        return _running(graph, container.shared,
-                        (container.card, plan, (plan,), container.compression, plan), threads)
+        threads = _checked_threads(threads)
+        interpreter = _interpreter(plan, _filled(plan, graph, container.shared), threads)
+        return cls(interpreter, container.card, plan, (plan,), container.compression, plan,
+                   threads)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
