@@ -5,7 +5,8 @@ Models: PathoNet at 256 pixels with 3 maps; ResNet50, DenseNet121, EfficientNetB
 changes from channel to channel, BatchNormalization factors of both signs, moving statistics
 estimated on the inputs. Bytes, times and memory carry over to trained weights; output differences
 do so only roughly. `--net` takes a trained file instead. Treatment: UQ, k = 76, one codebook
-a layer: a weight SQNR just above 21 dB (it is in the table). Inputs: 8 smooth noise pictures; activation ranges come from 16 others.
+a layer: a weight SQNR just above 21 dB (it is in the table). Inputs: 8 smooth noise pictures;
+activation ranges come from 16 others.
 
 Measurement: every row is a fresh process, `--rounds` times in turns: cold start (process start to
 first answer), median latency of `REPEATS` calls, peak resident memory; medians over rounds. Output
@@ -360,7 +361,8 @@ def _text(row: dict[str, Any]) -> dict[str, str]:
     return {
         "model": row["model"], "runtime": row["row"], "threads": str(row["threads"]),
         "file": f"{row['bytes'] / 1e6:.2f} MB" + (
-            f", {row['sqnr_db']:.1f} dB" if row["sqnr_db"] else ""), "cold start": f"{row['cold_start_seconds']:.2f} s",
+            f", {row['sqnr_db']:.1f} dB" if row["sqnr_db"] else ""),
+        "cold start": f"{row['cold_start_seconds']:.2f} s",
         "peak memory": f"{row['peak_bytes'] / 1e6:.0f} MB",
         "one image": f"{1e3 * row['latency_seconds']:.2f} ms",
         "time_ratio": "" if ratio is None else f"{ratio:.3f}",
