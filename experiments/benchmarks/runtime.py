@@ -320,39 +320,52 @@ def _caller(kind: str, path: str, threads: int):
 
 
 def figure(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Latency against file size, one panel a network; ours filled, peers open."""
+    """Latency against file size, a panel a network; colour: runtime, shape: arithmetic."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     names = list(dict.fromkeys(row["model"] for row in rows))
-    chart, panels = plt.subplots(1, len(names), figsize=(3.3 * len(names), 3.9), squeeze=False,
-                                 layout="constrained")
-    styles = {"Keras": ("#7f7f7f", "s"), "LiteRT": ("#E69F00", "o"), "ONNX": ("#CC79A7", "^"),
-              "ours": ("#0072B2", "D")}
+    chart, panels = plt.subplots(1, len(names), figsize=(2.6 * len(names) + 0.4, 3.6),
+                                 squeeze=False, layout="constrained")
+    colours = {"Keras": "#7f7f7f", "LiteRT": "#E69F00", "ONNX Runtime": "#CC79A7",
+               "ours": "#0072B2"}
+    shapes = {"predict": "x", "compiled": "+", "float32": "s", "dynamic int8, int8": "^",
+              "full, static int8": "o"}
+
+    def shape(row: str) -> str:
+        if "static" in row or "full" in row:
+            return "o"
+        return "^" if "int8" in row else shapes[row.split()[-1]]
+
     most = max(row["threads"] for row in rows)
     for panel, name in zip(panels[0], names, strict=True):
         for row in rows:
-            if row["model"] != name or row["threads"] != most:
-                continue
-            colour, marker = styles[row["row"].split()[0]]
-            panel.plot(row["bytes"] / 1e6, 1e3 * row["latency_seconds"], marker, color=colour,
-                       markersize=8, fillstyle="full" if row["row"].startswith("ours") else "none",
-                       markeredgewidth=1.6)
-            panel.annotate(row["row"].split(" ", 1)[1].replace("Runtime ", ""),
-                           (row["bytes"] / 1e6, 1e3 * row["latency_seconds"]), fontsize=7,
-                           xytext=(6, 3), textcoords="offset points")
+            if row["model"] == name and row["threads"] == most:
+                colour = next(value for key, value in colours.items()
+                              if row["row"].startswith(key))
+                panel.plot(row["bytes"] / 1e6, 1e3 * row["latency_seconds"], shape(row["row"]),
+                           color=colour, markersize=8, markeredgewidth=1.6,
+                           fillstyle="full" if row["row"].startswith("ours") else "none")
         panel.set(xscale="log", yscale="log", title=name, xlabel="file [MB]")
-        panel.margins(0.25)
+        panel.margins(0.15)
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
         panel.spines[["top", "right"]].set_visible(False)
     panels[0][0].set_ylabel(f"one image, {most} threads [ms]")
-    handles = [plt.Line2D([], [], color=colour, marker=marker, linestyle="", label=label,
+    handles = [plt.Line2D([], [], color=colour, marker="D", linestyle="", label=label,
                           fillstyle="full" if label == "ours" else "none")
-               for label, (colour, marker) in styles.items()]
-    chart.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False)
+               for label, colour in colours.items()]
+    handles += [plt.Line2D([], [], color="black", marker=marker, linestyle="", label=label,
+                           fillstyle="none") for label, marker in shapes.items()]
+    chart.legend(handles=handles, loc="outside upper center", ncols=9, frameon=False,
+                 handletextpad=0.1, columnspacing=1.2)
     for suffix in ("png", "svg"):
-        chart.savefig(path.with_suffix(f".{suffix}"), dpi=150)
+        chart.savefig(path.with_suffix(f".{suffix}"), dpi=130)
     plt.close(chart)
 
 
