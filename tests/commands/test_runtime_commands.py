@@ -12,6 +12,7 @@ from PIL import Image
 from cxcompress import commands, models
 from cxcompress.commands import bench, compress, export, predict, time_space_eval
 from cxcompress.storage import read_card
+from tests.conftest import REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,38 @@ def test_bad_images_are_one_line(model, tmp_path, capsys):
     grey = tmp_path / "grey.png"
     Image.new("L", (30, 30)).save(grey)
     assert "--geojson" in refused(predict.main, [model, grey, "--geojson", tmp_path], capsys)
+
+
+def test_nuclei_are_counted_drawn_and_written_for_qupath(tmp_path, capsys):
+    from cxcompress.data import open_collection
+
+    part = open_collection("synthetic:ki67", size=256, channels=3, seed=5, count=24).test
+    field, cells = np.asarray(part.images[0]), part.labels[0]
+    large = Image.fromarray(field).resize((512, 512))
+    large.save(tmp_path / "field.png")
+    model = REPOSITORY / "pretrained" / "pathonet_synthetic_ki67-uCWS-256.h5"
+    folder = tmp_path / "out"
+    answer = json.loads(said(predict.main, [
+        model, tmp_path / "field.png", "--json", "--geojson", folder, "--annotated", folder,
+        "--csv", tmp_path / "cells.csv"], capsys))
+    assert answer["synthetic"] is True
+    row = answer["images"][0]
+    counts = list(row["cells"].values())
+    true = np.bincount(cells[:, 2], minlength=4)[1:]
+    assert abs(sum(counts) - true.sum()) <= 0.3 * true.sum()
+    assert row["ki67_index"] == pytest.approx(counts[0] / (counts[0] + counts[1]))
+    assert row["til_fraction"] == pytest.approx(counts[2] / sum(counts))
+    assert row["too_few_nuclei"] is True
+    found = json.loads((folder / "field.geojson").read_text())["features"]
+    assert len(found) == sum(counts)
+    # In pixels of the picture given, twice those of the network's input.
+    places = np.array([feature["geometry"]["coordinates"] for feature in found])
+    distance = np.linalg.norm(places[:, None] - 2 * cells[None, :, :2], axis=-1).min(axis=1)
+    assert np.median(distance) < 10
+    drawn = Image.open(folder / "field.png")
+    assert drawn.size == (512, 512) and (np.asarray(drawn) != np.asarray(large)).any()
+    assert "exists; give --overwrite" in refused(
+        predict.main, [model, tmp_path / "field.png", "--geojson", folder], capsys)
 
 
 def test_bench_measures_every_plan_and_saves_the_fastest(model, tmp_path, capsys):
