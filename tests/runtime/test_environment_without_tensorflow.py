@@ -5,28 +5,29 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def requirements(name: str) -> set[str]:
-    """Names of a distribution and of all that it needs, extras left out."""
+    """Names of a distribution and of all that it needs here: no extras, no other platforms."""
     found, left = set(), [name]
     while left:
-        name = re.split(r"[^\w.\-]", left.pop())[0].lower().replace("_", "-")
-        if name in found:
-            continue
-        found.add(name)
-        left += [line for line in importlib.metadata.requires(name) or []
-                 if "extra ==" not in line]
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            needed = map(Requirement, importlib.metadata.requires(name) or [])
+            left += [canonicalize_name(one.name) for one in needed
+                     if one.marker is None or one.marker.evaluate({"extra": ""})]
     return found
 
 
