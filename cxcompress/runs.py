@@ -24,7 +24,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -213,7 +213,8 @@ class RunFolder:
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike, arguments: Mapping[str, Any], *, overwrite: bool = False
+        cls, path: str | os.PathLike, arguments: Mapping[str, Any], *, overwrite: bool = False,
+        extendable: Collection[str] = (),
     ) -> RunFolder:
         """Create the folder, or continue the unfinished run of the same arguments in it.
 
@@ -221,6 +222,9 @@ class RunFolder:
             path: The run folder.
             arguments: All that the result depends on; stored in `run.json` and compared on resume.
             overwrite: Replace whatever *run* the folder holds.
+            extendable: Names of arguments that list independent work units. They may differ from
+                those of the run in the folder, finished or not, which then grows: `run.json`
+                keeps what either asked for.
 
         Raises:
             InputError: If the folder holds a finished run, a run of other arguments, or files of
@@ -237,18 +241,23 @@ class RunFolder:
                 raise InputError(f"{path}: exists and holds no run of cxcompress; "
                                  "give another --output_path")
             if not overwrite:
-                if previous.get("state") == "done":
+                state, before = previous["state"], previous.get("arguments", {})
+                changed = {name for name in arguments.keys() | before.keys()
+                           if arguments.get(name) != before.get(name)}
+                grown = {name: list(dict.fromkeys([*before.get(name, []), *arguments[name]]))
+                         for name in changed.intersection(extendable)}
+                if state == "done" and (not grown or grown.keys() != changed):
                     raise InputError(f"{path}: holds a finished run; give --overwrite to replace "
                                      "it, or another --output_path")
-                changed = sorted(
-                    name for name in arguments.keys() | previous.get("arguments", {}).keys()
-                    if arguments.get(name) != previous.get("arguments", {}).get(name)
-                )
-                if changed:
+                if changed - grown.keys():
                     raise InputError(
-                        f"{path}: holds an unfinished run with another {', '.join(changed)}; "
+                        f"{path}: holds an unfinished run with another "
+                        f"{', '.join(sorted(changed - grown.keys()))}; "
                         "give --overwrite to replace it, or another --output_path")
-                return cls(path, previous)
+                folder = cls(path, previous | {"state": "unfinished",
+                                               "arguments": before | grown})
+                folder.write_json("run.json", folder.record)
+                return folder
             for entry in path.iterdir():
                 if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry)
@@ -283,6 +292,11 @@ class RunFolder:
     def run_units(self, units: Sequence[WorkUnit], description: str) -> dict[str, Any]:
         """`run_units` with the results kept in this folder."""
         return run_units(units, self.path / "units", description)
+
+    def results(self) -> dict[str, Any]:
+        """Results by unit id of all units ever run in this folder, in the order of their ids."""
+        found = [json.loads(path.read_text()) for path in (self.path / "units").glob("*.json")]
+        return {unit["id"]: unit["result"] for unit in sorted(found, key=lambda unit: unit["id"])}
 
     def write_json(self, name: str, content: Any) -> Path:
         """Write `content` to the file `name` in the folder, atomically."""

@@ -90,6 +90,20 @@ def test_a_finished_run_is_refused_an_unfinished_one_resumed(tmp_path):
     assert json.loads((path / "run.json").read_text())["state"] == "done"
 
 
+def test_a_run_grows_by_work_units_but_not_by_anything_else(tmp_path):
+    path = tmp_path / "run"
+    for levels in ([16, 8], [4]):
+        with RunFolder.open(path, {"seed": 0, "levels": levels},
+                            extendable=["levels"]) as folder:
+            folder.run_units([WorkUnit(f"k={k}", dict, {"k": k}) for k in levels], "Levels")
+    assert folder.record["arguments"]["levels"] == [16, 8, 4]
+    assert folder.record["state"] == "done"
+    assert folder.results() == {f"k={k}": {"k": k} for k in (16, 8, 4)}
+    for other in ({"seed": 1, "levels": [3]}, {"seed": 0, "levels": [16, 8, 4]}):
+        with pytest.raises(InputError, match="--overwrite"):
+            RunFolder.open(path, other, extendable=["levels"])
+
+
 def test_a_folder_that_is_not_a_run_is_never_touched(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(InputError, match="no run of cxcompress"):

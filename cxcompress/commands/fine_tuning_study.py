@@ -28,6 +28,7 @@ COMPRESSIONS = ("uUQ", "uCWS", "uPWS", "uECSQ")
 LEVELS = (256, 64, 16, 8, 4, 3)
 TREATMENTS = ("none", "statistics", "fixed", "learned")
 UNTRAINED = ("none", "statistics")
+LISTS = ("compressions", "levels", "treatments", "grids", "seeds")
 GRIDS = {"default": None, "int8": "int8", "free": "free"}
 METRICS = {"multiclass": ("auroc_macro", "accuracy", "cross_entropy"),
            "multilabel": ("auroc_macro", "accuracy", "cross_entropy"),
@@ -39,7 +40,9 @@ DRAWN = {"multiclass": ("auroc_macro", "cross_entropy"),
 def build_parser() -> argparse.ArgumentParser:
     """The flags of `fine_tuning_study.py`."""
     parse = parser("fine_tuning_study.py", "Quantise one network to fewer and fewer shared values "
-                   "and measure what fine-tuning with fixed and with learned indices regains.",
+                   "and measure what fine-tuning with fixed and with learned indices regains. A "
+                   "run with other lists of compressions, levels, treatments, grids or seeds adds "
+                   "to the results that the folder holds.",
                    EXAMPLE)
     add = parse.add_argument
     add("--net", required=True, help="a .keras, .h5 or .hdf5 model")
@@ -93,10 +96,12 @@ def fine_tuning_study(arguments: argparse.Namespace) -> str:
     notes: list[str] = []
     opened = functools.cache(lambda: _open(arguments, notes))
     path = Path(arguments.output_path) / "fine_tuning_study" / Path(arguments.net).stem
-    with RunFolder.open(path, described, overwrite=arguments.overwrite) as folder:
-        found = folder.run_units(_units(arguments, opened), "Fine-tuning")
+    with RunFolder.open(path, described, overwrite=arguments.overwrite,
+                        extendable=LISTS) as folder:
+        folder.run_units(_units(arguments, opened), "Fine-tuning")
+        found = folder.results()
         original = found.pop("original")
-        rows = list(found.values())
+        rows = sorted(found.values(), key=_order)
         for row in rows:
             lost = row["val_loss_quantised"] - original["val_loss"]
             row["regained"] = ((row["val_loss_quantised"] - row["val_loss"]) / lost
@@ -121,6 +126,14 @@ def fine_tuning_study(arguments: argparse.Namespace) -> str:
         *(f"note: {note}" for note in notes), "",
         f"original: {whole}, n = {original['n']}; validation loss {original['val_loss']:.4g}", "",
         text_table(text), "", f"results  {path}"])
+
+
+def _order(row: Mapping[str, Any]) -> tuple:
+    """Quantisers as in the documentation, many levels first, more treatment last."""
+    name = row["compression"]
+    known = COMPRESSIONS.index(name) if name in COMPRESSIONS else len(COMPRESSIONS)
+    return (known, name, -row["k"], (*TREATMENTS, "gradual").index(row["treatment"]),
+            row["grid"], row["seed"])
 
 
 def _units(arguments: argparse.Namespace, opened: Callable) -> list[WorkUnit]:
