@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from cxcompress.commands.command_line import OneLineParser, run
 from cxcompress.errors import InputError
+from cxcompress.images import image_files
 from cxcompress.reporting.tables import byte_count, number, text_table
 from cxcompress.runs import progress
 
@@ -25,6 +26,8 @@ def build_parser() -> OneLineParser:
     add("--plan", help="one plan instead of all")
     add("--threads", type=int, default=2, help="threads of the interpreter (2)")
     add("--repeats", type=int, default=20, help="timed calls (20)")
+    add("--check_images", metavar="DIR",
+        help="the pictures that compress.py --check_images was given")
     add("--save", action="store_true",
         help="make the fastest plan within the stored tolerance the file's recommended one")
     add("--json", action="store_true", help="JSON instead of a table")
@@ -58,7 +61,8 @@ def bench(arguments: argparse.Namespace) -> str:
             raise InputError(f"{arguments.model}: has no plan {arguments.plan!r}; it has "
                              f"{', '.join(plans)}")
         plans = [arguments.plan]
-    found = {plan: measure(arguments.model, plan, arguments.threads, arguments.repeats)
+    images = image_files([arguments.check_images]) if arguments.check_images else []
+    found = {plan: measure(arguments.model, plan, arguments.threads, arguments.repeats, images)
              for plan in progress(plans, "Plans", total=len(plans))}
     stored = container.card.metrics.get("execution", {})
     best = _fastest(found, stored)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cxcompress.commands.command_line import boolean, parser, run, start_tensorflow
 from cxcompress.errors import InputError
 from cxcompress.evaluation import Ratios
+from cxcompress.images import image_files
 from cxcompress.quantization import Compression
 from cxcompress.reporting.tables import byte_count, interval, number, ratio, text_table
 from cxcompress.representation.prior_formulas import prior_sizes
@@ -97,6 +98,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="ways to run the file without TensorFlow that are stored in it: float32; int8, "
         "weights int8; static_int8, activations too, with ranges from training images; or none "
         "(all)")
+    add("--check_images", metavar="DIR",
+        help="pictures that the plans are compared on; the file keeps outputs of the first four, "
+        "never the pictures, so that cxcompress bench --check_images can compare elsewhere "
+        "(generated inputs)")
     return parse
 
 
@@ -141,6 +146,8 @@ def compress_command(arguments: argparse.Namespace) -> Outcome:
         net, data, count = bundled_model(), data or BUNDLED_DATA, count or BUNDLED_COUNT
     if not Path(net).is_file():
         raise InputError(f"--net {net}: no such file")
+    if arguments.check_images is not None:
+        image_files([arguments.check_images])  # before the work, not after it
 
     start_tensorflow()
     from cxcompress.pipeline import FineTuning, compress
@@ -167,7 +174,8 @@ def compress_command(arguments: argparse.Namespace) -> Outcome:
             judge_on="val" if arguments.internal_ho else "test", margin=arguments.margin,
             batch_size=arguments.minibatch, sensitivity=not arguments.no_sensitivity,
             seed=arguments.seed, units_folder=path / "units",
-            plans=[name for name in arguments.plans if name != "none"])
+            plans=[name for name in arguments.plans if name != "none"],
+            check_images=arguments.check_images)
         container = path / f"{path.name}-{metric_suffix(result)}.h5"
         # An interrupted run may have written it already; it is the same file.
         sizes = result.save(container, coder=arguments.coder, overwrite=True)

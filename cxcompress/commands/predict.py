@@ -14,6 +14,7 @@ import numpy as np
 
 from cxcompress.commands.command_line import OneLineParser, run
 from cxcompress.errors import InputError
+from cxcompress.images import image_files
 from cxcompress.reporting.tables import number, text_table
 from cxcompress.runs import progress, write_atomic
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from cxcompress.runtime import RuntimeModel
 
 DISCLAIMER = "cxcompress is a research tool, not a medical device."
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom")
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
@@ -57,7 +57,7 @@ def predict(arguments: argparse.Namespace) -> str:
     """
     from cxcompress import runtime
 
-    paths = image_paths(arguments.images)
+    paths = image_files(arguments.images)
     _check_outputs(arguments, paths)
     model = runtime.load(arguments.model, arguments.plan, arguments.threads)
     nuclei = model.card.task == "nuclei"
@@ -82,26 +82,6 @@ def predict(arguments: argparse.Namespace) -> str:
                            "synthetic": model.card.synthetic, "notice": DISCLAIMER,
                            "images": rows}, indent=2, ensure_ascii=False)
     return _text(rows, model)
-
-
-def image_paths(names: Sequence[str]) -> list[Path]:
-    """The image files of names, folders searched through.
-
-    Raises:
-        InputError: If a name does not exist, or a folder holds no images.
-    """
-    found: list[Path] = []
-    for name in map(Path, names):
-        if name.is_dir():
-            inside = sorted(path for path in name.rglob("*") if path.suffix.lower() in SUFFIXES)
-            if not inside:
-                raise InputError(f"{name}: a folder without images ({', '.join(SUFFIXES)})")
-            found += inside
-        elif name.exists():
-            found.append(name)
-        else:
-            raise InputError(f"{name}: no such file")
-    return found
 
 
 def _outputs_of_cells(arguments: argparse.Namespace, path: Path) -> list[Path]:

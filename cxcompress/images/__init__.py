@@ -6,6 +6,6 @@
 """
 
 from cxcompress.images.preprocessing import Preprocessing
-from cxcompress.images.reading import read_image
+from cxcompress.images.reading import image_files, read_image
 
-__all__ = ["Preprocessing", "read_image"]
+__all__ = ["Preprocessing", "image_files", "read_image"]

@@ -9,6 +9,7 @@ grey `(h, w)` or RGB `(h, w, 3)`, upright, uint8 or uint16.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +25,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """File names that count as images in a folder, lower case."""
+
+DICOM_SUFFIXES = (".dcm", ".dicom")
 
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused before their pixels are decoded."""
@@ -51,6 +54,33 @@ def read_image(path: str | PathLike | BinaryIO) -> NDArray:
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise InputError(f"{name}: damaged image ({error}); replace the file") from error
         return pixels(ImageOps.exif_transpose(image), name)
+
+
+def image_files(names: Iterable[str | PathLike]) -> list[Path]:
+    """The image files of names, folders searched through.
+
+    Args:
+        names: Files, whatever their suffix, and folders.
+
+    Returns:
+        In the order of the names; those of a folder sorted.
+
+    Raises:
+        InputError: If a name does not exist, or a folder holds no images.
+    """
+    found: list[Path] = []
+    suffixes = (*SUFFIXES, *DICOM_SUFFIXES)
+    for name in map(Path, names):
+        if name.is_dir():
+            inside = sorted(path for path in name.rglob("*") if path.suffix.lower() in suffixes)
+            if not inside:
+                raise InputError(f"{name}: a folder without images ({', '.join(suffixes)})")
+            found += inside
+        elif name.exists():
+            found.append(name)
+        else:
+            raise InputError(f"{name}: no such file")
+    return found
 
 
 def image_shape(path: str | PathLike) -> tuple[int, int, str]:

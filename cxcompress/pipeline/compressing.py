@@ -172,6 +172,7 @@ def compress(
     seed: int = 0,
     units_folder: Path | None = None,
     plans: Sequence[str] = PLANS,
+    check_images: str | None = None,
 ) -> CompressionResult:
     """Compress a Keras model by weight sharing and measure what that costs.
 
@@ -198,6 +199,7 @@ def compress(
         units_folder: Where finished layers and epochs are kept, so that an interrupted call
             resumes.
         plans: Execution plans to store, so that the file runs without TensorFlow.
+        check_images: Folder of pictures that plans are compared on, instead of those of `data`.
 
     Returns:
         A `CompressionResult`; nothing is written but `units_folder`.
@@ -282,7 +284,7 @@ def compress(
         return result
     container, reports, said = add_plans(
         result.container, model, plans, check, study, judge_on if result.judged_on else None,
-        resamples, seed)
+        resamples, seed, check_images)
     return dataclasses.replace(result, container=container, plans=reports,
                                notes=[*result.notes, *said])
 

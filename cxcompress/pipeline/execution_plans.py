@@ -15,9 +15,16 @@ from cxcompress import models, runtime
 from cxcompress.conversion.plans import build_plans
 from cxcompress.evaluation import Estimate, evaluate
 from cxcompress.evaluation.timing import interleaved
+from cxcompress.images import image_files
 from cxcompress.pipeline.inputs import Study
 from cxcompress.runs import progress
-from cxcompress.runtime.checking import check_inputs, output_difference, summary
+from cxcompress.runtime.checking import (
+    MOST_INPUTS,
+    check_inputs,
+    image_digest,
+    output_difference,
+    summary,
+)
 from cxcompress.storage import Container
 
 TOLERANCE = 0.05
@@ -51,6 +58,7 @@ class PlanReport:
 def add_plans(
     container: Container, model: keras.Model, names: Sequence[str], check: NDArray,
     study: Study | None = None, judge_on: str | None = None, resamples: int = 1000, seed: int = 0,
+    check_images: str | None = None,
 ) -> tuple[Container, list[PlanReport], list[str]]:
     """Convert, time, compare and judge the plans of a container.
 
@@ -64,10 +72,15 @@ def add_plans(
         study: Where activation ranges come from (training images, else validation ones).
         judge_on: Part whose metrics are taken for every plan; None: none.
         resamples, seed: Of intervals.
+        check_images: Folder of pictures to compare on instead; outputs of the first
+            `runtime.checking.MOST_INPUTS` are stored, the pictures are not.
 
     Returns:
         The container with its graphs and a card that says what was found, a report a plan, and
         notes.
+
+    Raises:
+        InputError: If the check images cannot be read, or nothing says how they become inputs.
     """
     calibration = None
     if study is not None:
@@ -79,7 +92,14 @@ def add_plans(
         return container, [], plans.notes
     running = {name: runtime.RuntimeModel.of(container, graph, name)
                for name, graph in plans.graphs.items()}
-    checked = check_inputs(model.inputs[0].shape[1:], seed, models.ends.rescales_input(model))
+    rescales = models.ends.rescales_input(model)
+    if check_images is None:
+        checked = check_inputs(model.inputs[0].shape[1:], seed, rescales)
+        source = {"seed": seed, "bytes_range": rescales}
+    else:
+        check = next(iter(running.values())).inputs_of(image_files([check_images]))
+        checked = check[:MOST_INPUTS]
+        source = {"images_sha256": image_digest(checked)}
     compiled, one = tf.function(model), tf.constant(check[:1])
     seconds = interleaved(
         {name: lambda plan=plan: plan.predict(check[:1]) for name, plan in running.items()}
@@ -104,8 +124,7 @@ def add_plans(
         "tolerance": TOLERANCE,
         "plans": {report.plan: {"seconds": report.seconds, "difference": report.difference}
                   for report in reports},
-        "check": {"seed": seed, "inputs": len(checked), "outputs": summary(answers),
-                  "bytes_range": models.ends.rescales_input(model)}}
+        "check": source | {"inputs": len(checked), "outputs": summary(answers)}}
     card = dataclasses.replace(container.card, recommended_plan=best,
                                metrics=dict(container.card.metrics) | {"execution": found})
     return dataclasses.replace(container, graph=plans.graphs, card=card), reports, plans.notes

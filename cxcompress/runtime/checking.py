@@ -1,13 +1,20 @@
-"""Whether a plan answers here as it did where it was made: inputs from a seed, outputs in short."""
+"""Whether a plan answers here as it did where it was made.
+
+Inputs come from a seed, or are the user's own pictures, which stay where they are; the file holds
+the outputs in short.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cxcompress.errors import InputError
 
 MOST_INPUTS = 4
 MOST_VALUES = 256
@@ -27,6 +34,11 @@ def check_inputs(
     """
     noise = np.random.default_rng(seed).random((count, *shape), np.float32)
     return noise * np.float32(255) if bytes_range else noise
+
+
+def image_digest(inputs: NDArray) -> str:
+    """What tells the user's check pictures from others: SHA-256 of the network's inputs."""
+    return hashlib.sha256(np.ascontiguousarray(inputs, np.float32).tobytes()).hexdigest()
 
 
 def summary(outputs: NDArray) -> list[list[float]]:
@@ -53,21 +65,37 @@ def output_difference(outputs: NDArray, expected: NDArray) -> float:
     return float(np.abs(difference).max() / max(np.abs(expected).max(), 1e-30))
 
 
-def checked_difference(model, check: Mapping[str, Any]) -> float:
+def checked_difference(
+    model, check: Mapping[str, Any], images: Sequence | None = None
+) -> float | None:
     """`output_difference` between a plan's answers to the stored check and the stored outputs.
 
     Args:
         model: A `RuntimeModel`.
         check: As the card holds it.
+        images: The pictures that the file was checked with, where it was not with generated ones.
+
+    Returns:
+        None where such pictures are needed and not given.
 
     Raises:
+        InputError: If the pictures are others.
         ValueError: If the stored check is none.
     """
     expected = np.asarray(check["outputs"], np.float64)
     count = int(check["inputs"])
     if not 1 <= count <= MOST_INPUTS or expected.ndim != 2 or len(expected) != count:
         raise ValueError("the stored check is of another shape")
-    inputs = check_inputs(model.input_shape, int(check["seed"]), bool(check["bytes_range"]), count)
+    if "images_sha256" in check:
+        if images is None:
+            return None
+        inputs = model.inputs_of(images[:count])
+        if image_digest(inputs) != check["images_sha256"]:
+            raise InputError(f"--check_images: not the {count} pictures that {model.name} was "
+                             "checked with when it was made")
+    else:
+        inputs = check_inputs(model.input_shape, int(check["seed"]), bool(check["bytes_range"]),
+                              count)
     found = np.asarray(summary(model.predict(inputs)))
     if found.shape != expected.shape:
         raise ValueError("the stored check is of another shape")

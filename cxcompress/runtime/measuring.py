@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from cxcompress.errors import InputError
@@ -19,7 +20,10 @@ TIME_LIMIT = 600
 WARM_UP = 3
 
 
-def measure(path: str | os.PathLike, plan: str, threads: int, repeats: int = 20) -> dict:
+def measure(
+    path: str | os.PathLike, plan: str, threads: int, repeats: int = 20,
+    check_images: Sequence[str | os.PathLike] = (),
+) -> dict:
     """Numbers of a fresh process that loads the file and answers for one generated input.
 
     Args:
@@ -27,11 +31,13 @@ def measure(path: str | os.PathLike, plan: str, threads: int, repeats: int = 20)
         plan: One that it holds.
         threads: Of the interpreter.
         repeats: Timed calls after the first ones.
+        check_images: Pictures that the file was checked with when it was made.
 
     Returns:
         `cold_start_seconds` (from process start to the first answer), `load_seconds`,
         `latency_seconds` (median), `peak_bytes`, and `difference` from the stored outputs of the
-        check inputs (None where the file holds none).
+        check inputs (None where the file holds none, or was checked with pictures that are not
+        given).
 
     Raises:
         InputError: If the file cannot be used.
@@ -39,7 +45,8 @@ def measure(path: str | os.PathLike, plan: str, threads: int, repeats: int = 20)
     start = time.time()
     child = subprocess.run(
         [sys.executable, "-m", __name__, os.fspath(path), plan, str(threads), str(repeats),
-         repr(start)], capture_output=True, text=True, timeout=TIME_LIMIT)
+         repr(start), *map(os.fspath, check_images)],
+        capture_output=True, text=True, timeout=TIME_LIMIT)
     if child.returncode:
         said = child.stderr.strip().splitlines() or [f"stopped with {child.returncode}"]
         raise InputError(said[-1].removeprefix("cxcompress.errors.InputError: "))
@@ -57,7 +64,9 @@ def own_peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _measure_here(path: str, plan: str, threads: int, repeats: int, started: float) -> dict:
+def _measure_here(
+    path: str, plan: str, threads: int, repeats: int, started: float, images: Sequence[str]
+) -> dict:
     import statistics
 
     from cxcompress.runtime import load
@@ -79,9 +88,10 @@ def _measure_here(path: str, plan: str, threads: int, repeats: int, started: flo
     check = model.card.metrics.get("execution", {}).get("check")
     return {"cold_start_seconds": answered - started, "load_seconds": loaded - before,
             "latency_seconds": statistics.median(seconds), "peak_bytes": peak,
-            "difference": checked_difference(model, check) if check else None}
+            "difference": checked_difference(model, check, images or None) if check else None}
 
 
 if __name__ == "__main__":
     print(json.dumps(_measure_here(
-        sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5]))))
+        sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5]),
+        sys.argv[6:])))

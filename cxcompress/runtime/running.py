@@ -288,6 +288,16 @@ class RuntimeModel:
                              f", its graph takes {self.input_shape}")
         return found
 
+    def inputs_of(self, images: Sequence) -> NDArray[np.float32]:
+        """Inputs of pictures, float32 `(n, *input_shape)`; `images` as for `predict_images`.
+
+        Raises:
+            InputError: If a picture cannot be read, or the card does not say how.
+        """
+        preprocessing = self.preprocessing()
+        return np.concatenate([
+            preprocessing.batch([_pixels(image, preprocessing.channels)]) for image in images])
+
     def predict_images(self, images: Sequence) -> Findings | list[NDArray[np.float64]]:
         """What the model finds in pictures.
 
@@ -304,7 +314,6 @@ class RuntimeModel:
             MissingExtra: If nuclei are asked for without scikit-image.
         """
         from cxcompress import tasks
-        from cxcompress.images.reading import pixels
 
         if not self.card.task or not self.classes:
             raise InputError(f"{self.name}: its card does not name the task and the classes; "
@@ -313,10 +322,7 @@ class RuntimeModel:
         task = tasks.get(self.card.task, self.classes, self.card.from_logits)
         outputs, factors = [], []
         for image in images:
-            if isinstance(image, str | os.PathLike):
-                image = _read(image, preprocessing.channels)
-            elif not isinstance(image, np.ndarray):
-                image = pixels(image)
+            image = _pixels(image, preprocessing.channels)
             factors.append((image.shape[1] / self.input_shape[1],
                             image.shape[0] / self.input_shape[0], 1.0))
             outputs.append(self.predict(preprocessing.batch([image])))
@@ -336,10 +342,20 @@ class RuntimeModel:
                 "card": self.card.to_dict()}
 
 
+def _pixels(image, channels: int) -> NDArray:
+    """A file, a Pillow image or an array as an array."""
+    from cxcompress.images.reading import pixels
+
+    if isinstance(image, str | os.PathLike):
+        return _read(image, channels)
+    return image if isinstance(image, np.ndarray) else pixels(image)
+
+
 def _read(path: str | os.PathLike, channels: int) -> NDArray:
     from cxcompress.images import read_image
+    from cxcompress.images.reading import DICOM_SUFFIXES
 
-    if Path(path).suffix.lower() in (".dcm", ".dicom"):
+    if Path(path).suffix.lower() in DICOM_SUFFIXES:
         try:
             from cxcompress.images.dicom import read_dicom
         except ImportError as error:

@@ -131,6 +131,29 @@ def test_bench_measures_every_plan_and_saves_the_fastest(model, tmp_path, capsys
     assert read_card(copy).recommended_plan == "float32"
 
 
+def test_a_model_is_checked_with_the_users_own_pictures(trained_net, image_folder, tmp_path,
+                                                         capsys):
+    folder, empty = image_folder / "test" / "covid", tmp_path / "empty"
+    empty.mkdir()
+    argv = ["--net", trained_net, "--data_path", image_folder, "--compression", "uUQ",
+            "--output_path", tmp_path, "--no_sensitivity", "--plans", "float32"]
+    assert "without images" in refused(
+        compress.main, [*argv, "--check_images", empty], capsys)
+    assert not (tmp_path / "uUQ").exists()
+    said(compress.main, [*argv, "--check_images", folder], capsys)
+    file = next((tmp_path / "uUQ").glob("*/*.h5"))
+    assert "images_sha256" in read_card(file).metrics["execution"]["check"]
+
+    def difference(*words):
+        words = (file, "--repeats", 1, "--json", *words)
+        return json.loads(said(bench.main, words, capsys))["plans"]["float32"]["difference"]
+
+    assert difference("--check_images", folder) < 1e-5
+    assert difference() is None
+    assert "not the 4 pictures" in refused(
+        bench.main, [file, "--check_images", image_folder / "test" / "normal"], capsys)
+
+
 def test_exports_run_elsewhere(model, tmp_path, capsys):
     from ai_edge_litert.interpreter import Interpreter
 
