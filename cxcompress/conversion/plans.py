@@ -263,7 +263,9 @@ def _biases(graph, plain, users, source: int) -> list[tuple]:
         number = plain.bias(original)
         values = 0.0 if number is None else _vector(plain, number).astype(np.float64)
         stock, _ = graph.scales(graph.bias(user))
-        if (np.abs(_vector(graph, graph.bias(user)) * stock - values) > 1.01 * stock).any():
+        difference = np.abs(_vector(graph, graph.bias(user)) * stock - values)
+        # Half a unit, or what float32 scales leave of a bias of hundreds of millions of units.
+        if (difference > 1.01 * stock + 1e-6 * np.abs(values)).any():
             raise ConversionError(f"the bias of {graph.name(graph.bias(user))} is not that of the "
                                   "float graph")
         found.append((user, values, scales[0]))
