@@ -97,4 +97,4 @@ def _coder(path: str) -> str:
     from cxcompress.storage import read_sizes
 
     coders = {size.coder for size in read_sizes(path).kernels.values()}
-    return coders.pop() if len(coders) == 1 else "rans"
+    return coders.pop() if len(coders) == 1 else "auto"

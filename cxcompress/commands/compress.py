@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 BUNDLED_MODEL = Path("pretrained") / "small_cxr_synthetic.h5"
 BUNDLED_DATA, BUNDLED_COUNT = "synthetic:cxr", 8000
 PREPROCESSINGS = ("auto", "0-1", "-1-1", "imagenet", "xrv", "none")
-CODERS = ("rans", "index_map", "raw", "smallest")
+CODERS = ("auto", "rans", "context", "index_map", "raw", "smallest")
 EXAMPLE = ("python experiments/compress.py --compression uCWS --net model.h5 "
            "--data_path images --clustercnn 256 --clusterfc 256")
 
@@ -36,8 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
     parse = parser("compress.py", "Compress a Keras model by weight sharing and measure what that "
                    "costs the diagnosis.", EXAMPLE)
     add = parse.add_argument
-    add("--compression", default="uCWS", help="UQ, CWS, PWS or ECSQ; u… = one codebook for all "
-        "convolutions and one for all dense layers; pr… = prune first; pr alone (uCWS)")
+    add("--compression", default="uCWS", help="UQ, CWS, PWS, ECSQ or TCQ; u… = one codebook for "
+        "all convolutions and one for all dense layers; pr… = prune first; pr alone (uCWS)")
     add("--net", help="a .keras, .h5 or .hdf5 model (default: a bundled model and generated data)")
     add("--data_path", help="images to judge the model by: train|val|test/<class>/… , an .npz, "
         "medmnist:<name>, synthetic:cxr. Without it the model is quantised only")
@@ -56,8 +56,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="ECSQ: relative change of its cost at which it has converged")
     add("--lambd", type=float, default=None,
         help="ECSQ: weight of the rate, instead of finding it for K levels")
-    add("--coder", default="rans", choices=CODERS,
-        help="how index maps are stored (rans)")
+    add("--sqnr", type=float, default=None, metavar="DB",
+        help="TCQ: signal-to-noise ratio of the weights to reach, in dB, instead of K levels")
+    add("--coder", default="auto", choices=CODERS,
+        help="how index maps are stored: rans decodes fastest, context is smallest for TCQ and "
+        "for kernels of many scales, smallest tries all; auto is context for TCQ, else rans (auto)")
     add("--preprocessing", default="auto", choices=PREPROCESSINGS,
         help="scale of the network's input; auto finds it out and says so (auto)")
     add("--classes", help="class names in the order of the model's outputs, comma-separated")
@@ -140,7 +143,7 @@ def compress_command(arguments: argparse.Namespace) -> Outcome:
     compression = Compression.parse(
         arguments.compression, clustercnn=arguments.clustercnn, clusterfc=arguments.clusterfc,
         prcnn=arguments.prcnn, prfc=arguments.prfc, keep_float=arguments.keep_float,
-        tr=arguments.tr, lambd=arguments.lambd)
+        tr=arguments.tr, lambd=arguments.lambd, sqnr_db=arguments.sqnr)
     net, data, count = arguments.net, arguments.data_path, arguments.count
     if net is None:
         net, data, count = bundled_model(), data or BUNDLED_DATA, count or BUNDLED_COUNT

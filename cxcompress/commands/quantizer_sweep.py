@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="percent of each kernel to prune first where the name begins with pr (50)")
     add("--preprocessing", default="auto", choices=PREPROCESSINGS,
         help="as for compress.py (auto)")
-    add("--coder", default="rans", choices=CODERS, help="as for compress.py (rans)")
+    add("--coder", default="auto", choices=CODERS, help="as for compress.py (auto)")
     return parse
 
 

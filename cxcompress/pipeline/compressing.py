@@ -121,7 +121,7 @@ class CompressionResult:
             return math.nan
         return float(np.abs(self.compressed.score - self.original.score).max())
 
-    def save(self, path, *, coder: str = "rans", overwrite: bool = False) -> ContainerSizes:
+    def save(self, path, *, coder: str = "auto", overwrite: bool = False) -> ContainerSizes:
         """Write the container and read it back; its weights must come out exactly.
 
         Raises:

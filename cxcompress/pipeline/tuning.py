@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -139,6 +140,9 @@ def tune(
         "lr_cumulative": settings.lr_cumulative, "batch_size": settings.batch_size,
         "assign": settings.assign, "grid": settings.grid, "distill": settings.distill,
         "seed": seed}
+    on_trellis = compression.quantizer == "TCQ"
+    if on_trellis:
+        common |= {"assign": "fixed", "lr_cumulative": 0.0}
     train, val = (batches(study, part, settings.batch_size, order) for part, order in (
         (collection.train, seed), (collection.val, None)))
     epochs, notes = settings.epochs, []
@@ -171,6 +175,12 @@ def tune(
                   f"({len(both)}) for {tuned.best_epoch} epochs; validation images no longer "
                   "tell anything about the result"]
         tuned = FineTuned(again.shared, tuned.history, tuned.best_epoch, tuned.notes)
+    if on_trellis:
+        # The very indices again: a codebook without its unused values would hide the code.
+        tuned = dataclasses.replace(
+            tuned, shared=dataclasses.replace(shared, unshared=tuned.shared.unshared))
+        notes.append("TCQ: shared values and indices stay as they are, since any change would "
+                     "leave the trellis; biases and BatchNormalization were trained")
     return tuned, notes
 
 

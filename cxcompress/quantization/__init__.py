@@ -22,6 +22,7 @@ from cxcompress.quantization.percentile_pruning import prune_percentile
 from cxcompress.quantization.probabilistic import ProbabilisticQuantizer
 from cxcompress.quantization.quality import Quality, quality
 from cxcompress.quantization.sharing import share_weights
+from cxcompress.quantization.trellis import TrellisQuantizer
 from cxcompress.quantization.uniform import UniformQuantizer
 from cxcompress.quantization.weight_quantizer import WeightQuantizer, get, names
 
@@ -33,6 +34,7 @@ __all__ = [
     "EntropyConstrainedQuantizer",
     "ProbabilisticQuantizer",
     "Quality",
+    "TrellisQuantizer",
     "UniformQuantizer",
     "WeightQuantizer",
     "get",

@@ -23,11 +23,12 @@ from cxcompress.quantization import weight_quantizer
 from cxcompress.quantization.weight_quantizer import WeightQuantizer
 from cxcompress.representation.types import MAX_LEVELS
 
-QUANTIZERS = ("UQ", "CWS", "PWS", "ECSQ")
+QUANTIZERS = ("UQ", "CWS", "PWS", "ECSQ", "TCQ")
 
 COMPRESSION_NAMES = ("pr",) + tuple(
     prune + unified + quantizer
-    for prune in ("", "pr") for unified in ("u", "") for quantizer in QUANTIZERS)
+    for prune in ("", "pr") for unified in ("u", "") for quantizer in QUANTIZERS
+    if not (prune and quantizer == "TCQ"))
 """Every name that `Compression.parse` knows."""
 
 FAMILIES = ("conv", "dense", "depthwise")
@@ -41,7 +42,7 @@ class Compression:
     """How a model's kernels are pruned and shared.
 
     Args:
-        quantizer: "UQ", "CWS", "PWS", "ECSQ", or None: prune only.
+        quantizer: "UQ", "CWS", "PWS", "ECSQ", "TCQ", or None: prune only.
         scope: "unified" (one codebook a family) or "layer" (one a kernel).
         k: Shared values of "conv" and "dense" kernels; 0 leaves the family float.
         pruned_percent: Share of the smallest weights that each "conv" and "dense" kernel loses.
@@ -75,6 +76,7 @@ class Compression:
         bits_per_weight: float | None = None,
         levels: int | None = None,
         tr: float | None = None,
+        sqnr_db: float | None = None,
     ) -> Self:
         """A compression from its name and the command line's flags.
 
@@ -86,11 +88,13 @@ class Compression:
             prcnn: Percent of each convolution (and depthwise) kernel to prune, in [0, 100).
             prfc: Percent of each dense kernel to prune, in [0, 100).
             keep_float: See `Compression`.
-            grid: See `Compression`. None: "int8" for UQ up to 256 values, else "free".
+            grid: See `Compression`. None: "int8" for UQ and TCQ up to 256 values, else "free".
             lambd: ECSQ only: λ in squared weight units per bit.
             bits_per_weight: ECSQ only: entropy to reach.
             levels: ECSQ only: levels to leave alive.
             tr: ECSQ only: relative decrease of the cost at which it stops.
+            sqnr_db: TCQ only: signal-to-noise ratio of the weights to reach, in dB, instead of
+                the numbers of shared values.
 
         Raises:
             InputError: If the name is unknown, a number is out of range, or flags and name
@@ -112,6 +116,11 @@ class Compression:
             first = next(iter(parameters))
             raise InputError(f"--{flag.get(first, first)} belongs to ECSQ, received with {name}; "
                              "drop it")
+        if sqnr_db is not None:
+            if quantizer != "TCQ":
+                raise InputError(f"--sqnr belongs to TCQ, received with {name}; drop it, or take "
+                                 "TCQ or uTCQ")
+            parameters["sqnr_db"] = float(sqnr_db)
         if not quantizer:
             k = {"conv": 0, "dense": 0}
         elif not any(k.values()):
@@ -210,7 +219,7 @@ def _grid(
     name: str, grid: str | None, quantizer: str, k: int
 ) -> Literal["int8", "free"]:
     if grid is None:
-        return "int8" if quantizer == "UQ" and k <= 256 else "free"
+        return "int8" if quantizer in ("UQ", "TCQ") and k <= 256 else "free"
     if grid not in ("int8", "free"):
         raise InputError(f"--grid must be int8 or free, received {grid}")
     if grid == "int8" and k > 256:

@@ -109,12 +109,7 @@ def _share(
                       keep_zero=compression.percent_for(family) > 0)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
-    # Assigned in one go, so that random rounding never repeats its draws between kernels.
-    indices = quantizer.assign(flat)
-    ends = np.cumsum([array.size for array in arrays])[:-1]
-    return quantizer.codebook_, [
-        part.reshape(array.shape).copy()
-        for part, array in zip(np.split(indices, ends), arrays, strict=True)]
+    return quantizer.codebook_, quantizer.assign_kernels(arrays)
 
 
 def _importance(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -105,6 +105,21 @@ class WeightQuantizer:
         self._require_fit()
         return locate(finite_float32(weights), self.thresholds_)
 
+    def assign_kernels(self, kernels: Sequence[NDArray]) -> list[NDArray[np.unsignedinteger]]:
+        """Indices of several kernels that share the codebook, each in its shape.
+
+        Args:
+            kernels: In Keras' axis order, not empty.
+
+        Raises:
+            As `assign`.
+        """
+        # Assigned in one go, so that random rounding never repeats its draws between kernels.
+        indices = self.assign(np.concatenate([np.ravel(kernel) for kernel in kernels]))
+        ends = np.cumsum([np.size(kernel) for kernel in kernels])[:-1]
+        return [part.reshape(np.shape(kernel)).copy()
+                for part, kernel in zip(np.split(indices, ends), kernels, strict=True)]
+
     def get_config(self) -> dict[str, Any]:
         """Name and parameters, JSON-ready: `get(config)` makes an equal, unfitted quantizer."""
         return {"name": self.name} | self._parameters()
@@ -188,8 +203,8 @@ def get(
     """A quantizer by name, instance or configuration.
 
     Args:
-        quantizer: "UQ", "CWS", "PWS" or "ECSQ"; or an instance, returned as it is; or a mapping
-            as `get_config` returns it.
+        quantizer: "UQ", "CWS", "PWS", "ECSQ" or "TCQ"; or an instance, returned as it is; or a
+            mapping as `get_config` returns it.
         **parameters: With a name: parameters of the class, e.g. `k=16`.
 
     Raises:

@@ -6,7 +6,7 @@
     encoded.nbytes * 8 / indices.size, representation.entropy_bits(indices, k=256)
 """
 
-from cxcompress.representation import fixed_width, rans  # noqa: F401  they register their coders
+from cxcompress.representation import context, fixed_width, rans  # noqa: F401  they register
 from cxcompress.representation.coders import (
     EncodedIndices,
     EncodedKernel,

@@ -112,5 +112,5 @@ def _unpack(code: NDArray[np.uint8], size: int, k: int, width: int) -> NDArray:
     return flat
 
 
-register(FixedWidthCoder("raw", lambda k: (k - 1).bit_length()))
+register(FixedWidthCoder("raw", lambda k: (int(k) - 1).bit_length()))
 register(FixedWidthCoder("index_map", lambda k: 8 * index_dtype(k).itemsize))

@@ -56,6 +56,7 @@ from cxcompress.storage.user_block import (
 )
 
 SMALLEST = "smallest"
+AUTO = "auto"
 """Name that stands for the coder with the smallest result."""
 
 MAX_TEXT_BYTES = 64_000_000
@@ -65,7 +66,8 @@ MAX_KERNELS = 1 << 16
 MAX_DIMENSIONS = 16
 
 _BUFFERS = {"raw": "u1", "index_map": "u1",
-            "rans_words": "<u4", "rans_states": "<u8", "rans_tables": "u1"}
+            "rans_words": "<u4", "rans_states": "<u8", "rans_tables": "u1",
+            "context_words": "<u2", "context_states": "<u4", "context_tables": "u1"}
 _UNSHARED_DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64",
                     "int64", "float16", "float32", "float64")
 _PLAN_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
@@ -148,14 +150,15 @@ class ContainerSizes(KernelSizes):
 
 
 def write_container(
-    path: str | os.PathLike, container: Container, *, coder: str = "rans", overwrite: bool = False
+    path: str | os.PathLike, container: Container, *, coder: str = AUTO, overwrite: bool = False
 ) -> ContainerSizes:
     """Write a container: whole or not at all, and the same bytes for the same input.
 
     Args:
         path: The file to write, by custom `.h5`.
         container: What to write.
-        coder: Name of the index coder, or `"smallest"`: whichever gives the fewest bytes.
+        coder: Name of the index coder; `"smallest"`: whichever gives the fewest bytes; `"auto"`:
+            `"context"` for TCQ, which it was made for, else `"rans"`, which decodes faster.
         overwrite: Replace an existing file.
 
     Returns:
@@ -171,6 +174,8 @@ def write_container(
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists; give --overwrite or another path")
     try:
+        if coder == AUTO:
+            coder = "context" if container.compression.endswith("TCQ") else "rans"
         image = _image(container, _encoded(container.shared, coder))
         with h5py.File(io.BytesIO(image), "r") as file:
             _read(file, len(image))  # what the reader's limits refuse is never written

@@ -11,15 +11,16 @@ from cxcompress.errors import InputError
 from cxcompress.quantization import quality
 from cxcompress.representation.types import index_dtype
 
-NAMES = quantization.names()
+NAMES = ("CWS", "ECSQ", "PWS", "UQ")
+"""Those that give a weight the same value wherever it stands; TCQ has a file of its own."""
 weights_strategy = arrays(
     np.float32, array_shapes(max_dims=4, max_side=8),
     elements=st.floats(-(2.0**99), 2.0**99, width=32, allow_subnormal=False)
     | st.sampled_from([0.0, -0.0, 0.5, -0.5, 1.0]))
 
 
-def test_the_four_names():
-    assert NAMES == ("CWS", "ECSQ", "PWS", "UQ")
+def test_the_names():
+    assert quantization.names() == tuple(sorted((*NAMES, "TCQ")))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -159,7 +160,7 @@ def test_by_name_instance_and_configuration(name):
 
 
 def test_unknown_names_and_parameters_are_listed():
-    with pytest.raises(InputError, match="'cws'; choose one of CWS, ECSQ, PWS, UQ"):
+    with pytest.raises(InputError, match="'cws'; choose one of CWS, ECSQ, PWS, TCQ, UQ"):
         quantization.get("cws")
     with pytest.raises(InputError, match="CWS has no parameter 'lambda_'; it has k"):
         quantization.get("CWS", lambda_=1.0)

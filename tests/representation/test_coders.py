@@ -12,7 +12,7 @@ from cxcompress import representation
 from cxcompress.representation import EncodedIndices, EncodedKernels, entropy_bits, index_dtype
 from cxcompress.representation.rans import MAX_ROWS
 
-CODERS = ("raw", "index_map", "rans")
+CODERS = ("raw", "index_map", "rans", "context")
 
 
 @st.composite
