@@ -47,7 +47,7 @@ MAX_WEIGHTS_A_LANE = 1 << 17
 CLASSES = 64
 PRECISION = 14
 
-_CODE_BYTES_PER_LANE = 2000
+_CODE_BYTES_PER_LANE = 1500
 _WEIGHTS_A_LANE = 1 << 15
 _LOW = np.uint64(1 << 16)
 _SCALE = 256
@@ -157,14 +157,14 @@ class _Classes:
         self.fixed = None
         if not self.most:
             self.fixed = _class_of(self.prior / self.kernel_weight)
-        self.places = self.place_weight > 0
-        if self.places:
-            period = [block.period or block.steps for block in blocks]
-            self.period = layout.per_chain(period, np.int64)
-            self.chain = np.arange(layout.chains)
-            # Sums of magnitudes over the earlier places of the window, for each weight.
-            self.place_sums = np.zeros(layout.size, np.float32)
-            self.changes = set(np.unique(period).tolist())
+        # Chains that have an earlier place of the window at this step, and where it is.
+        self.here = np.empty(0, np.int64)
+        self.before = self.here
+        if self.place_weight:
+            self.period = layout.per_chain(
+                [block.period or block.steps for block in blocks], np.int64)
+            # Sums of magnitudes over all places up to this one, for each weight.
+            self.place_sums = np.empty(layout.size, np.float32)
 
     def at(self, step: int) -> NDArray[np.intp]:
         """Classes of the weights of a step, one a running chain."""
@@ -172,38 +172,40 @@ class _Classes:
         if self.fixed is not None:
             return self.fixed[:width]
         counted = min(float(step), self.most)
-        scale = self.prior[:width].copy()
-        if step:
-            scale += self.sums[:width] / step * counted
-        weight = counted + self.kernel_weight
-        if self.places and step >= min(self.changes):
-            period = self.period[:width]
-            places = step // period
-            here = np.flatnonzero(places)
-            before = self.layout.starts[step - period[here]] + here
-            scale[here] += self.place_weight * self.place_sums[before]
-            weight = weight + self.place_weight * places
-        return _class_of(scale / weight)
+        scale = self.sums[:width] / max(step, 1)
+        scale *= counted
+        scale += self.prior[:width]
+        weight = np.full(width, counted + self.kernel_weight)
+        if self.place_weight:
+            self.here = (self.period[:width] <= step).nonzero()[0]
+            if self.here.size:
+                period = self.period.take(self.here)
+                self.before = self.layout.starts.take(step - period) + self.here
+                scale[self.here] += self.place_weight * self.place_sums.take(self.before)
+                weight[self.here] += self.place_weight * (step // period)
+        scale /= weight
+        return _class_of(scale)
 
     def update(self, step: int, magnitudes: NDArray) -> None:
-        """Take in the magnitudes of a step."""
+        """Take in the magnitudes of the step that `at` was asked for last."""
         if self.fixed is not None:
             return
         width = magnitudes.size
         self.sums[:width] += magnitudes
-        if self.places:
+        if self.place_weight:
             start = int(self.layout.starts[step])
             now = self.place_sums[start : start + width]
             now[...] = magnitudes
-            if step >= min(self.changes):
-                period = self.period[:width]
-                here = np.flatnonzero(step >= period)
-                now[here] += self.place_sums[self.layout.starts[step - period[here]] + here]
+            if self.here.size:
+                now[self.here] += self.place_sums.take(self.before)
 
 
 def _class_of(scale: NDArray[np.float64]) -> NDArray[np.intp]:
     """Four classes an octave: exponent and first two bits of the fraction of the number."""
-    return np.clip((scale.view(np.int64) >> 50) - _FIRST_CLASS, 0, CLASSES - 1)
+    found = scale.view(np.int64) >> 50
+    found -= _FIRST_CLASS
+    np.maximum(found, 0, out=found)
+    return np.minimum(found, CLASSES - 1, out=found)
 
 
 class _Parities:
@@ -226,17 +228,16 @@ class _Parities:
             return self.any[:width]
         found = self.any[:width].copy()
         for trellis, where, state in self.codes:
-            count = np.searchsorted(where, width)
-            here = where[:count]
-            found[here] = (trellis.union[state[:count]] + self.offset[here]) & 1
+            here = where[: np.searchsorted(where, width)]
+            found[here] = trellis.union.take(state[: here.size]) ^ (self.offset.take(here) & 1)
         return found
 
     def update(self, integers: NDArray) -> None:
         """Take in the integers of a step."""
         for trellis, where, state in self.codes:
-            count = np.searchsorted(where, integers.size)
-            here = where[:count]
-            state[:count] = trellis.follow(state[:count], integers[here] + self.offset[here])
+            here = where[: np.searchsorted(where, integers.size)]
+            now = state[: here.size]
+            now[...] = trellis.follow(now, integers.take(here) + self.offset.take(here))
 
 
 @dataclass(frozen=True)
@@ -419,27 +420,38 @@ def _decode(layout: ChainLayout, model: _Model, words: NDArray, states: NDArray)
     sequence = np.empty(layout.size, np.int16)
     states = states.astype(np.uint64)
     lanes, position = states.size, 0
-    mask, bits = np.uint64((1 << PRECISION) - 1), np.uint64(PRECISION)
-    base = (3 * model.table_of_class.astype(np.uint64) + np.uint64(2)) << bits
-    for step, width in enumerate(layout.widths):
-        column = base[classes.at(step)]
+    mask, bits, word_bits = np.uint64((1 << PRECISION) - 1), np.uint64(PRECISION), np.uint64(16)
+    share_mask, bias_shift = np.uint64(0xFFFF), np.uint64(48)
+    base = (3 * model.table_of_class.astype(np.int64) + 2) << PRECISION
+    # Scratch of one row, allocated once so that a row touches the fastest cache only.
+    slots, entries, shares = (np.empty(lanes, kind) for kind in (np.int64, np.uint64, np.uint64))
+    for step, width in enumerate(layout.widths.tolist()):
+        column = base.take(classes.at(step))
         if parities is not None:
-            column -= (2 - parities.at(width)).astype(np.uint64) << bits
+            column += (parities.at(width) - 2) << PRECISION
         start = int(layout.starts[step])
-        for row in _rows(0, int(width), lanes):
-            state = states[: row.stop - row.start]
-            entry = lookup[column[row] | (state & mask)]
-            sequence[start + row.start : start + row.stop] = (entry >> np.uint64(16)).astype(
-                np.int16)
-            state >>= bits
-            state *= entry & np.uint64(0xFFFF)
-            state += entry >> np.uint64(48)
+        for row in _rows(0, width, lanes):
+            count = row.stop - row.start
+            state, slot, entry, share = (a[:count] for a in (states, slots, entries, shares))
+            np.bitwise_and(state, mask, out=slot.view(np.uint64))
+            slot += column[row]
+            lookup.take(slot, out=entry, mode="clip")
+            sequence[start + row.start : start + row.stop] = entry.view(np.int16)[1::4]
+            np.right_shift(state, bits, out=state)
+            np.bitwise_and(entry, share_mask, out=share)
+            np.multiply(state, share, out=state)
+            np.right_shift(entry, bias_shift, out=entry)
+            np.add(state, entry, out=state)
             low = (state < _LOW).nonzero()[0]
-            if position + low.size > words.size:
+            end = position + low.size
+            if end > words.size:
                 raise ValueError("the context stream ends too early")
-            state[low] = state[low] << np.uint64(16) | words[position : position + low.size]
-            position += low.size
-        row = sequence[start : start + int(width)]
+            refilled = state.take(low)
+            refilled <<= word_bits
+            refilled |= words[position:end]
+            state[low] = refilled
+            position = end
+        row = sequence[start : start + width]
         classes.update(step, np.abs(row))
         if parities is not None:
             parities.update(row.astype(np.int64))

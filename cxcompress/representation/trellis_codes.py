@@ -56,7 +56,7 @@ class Trellis:
 
     def follow(self, state: NDArray, integers: NDArray) -> NDArray:
         """The states after these integers (their bits 0 and 1 count, in two's complement)."""
-        entering = ((integers >> 1) & 1) ^ self.feedback[state]
+        entering = ((integers >> 1) & 1) ^ self.feedback.take(state)
         return ((state << 1) | entering) & (self.states - 1)
 
     def follows(self, integers: NDArray, offset: int = 0) -> bool:

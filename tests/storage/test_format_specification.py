@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -11,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
+from cxcompress.quantization import Compression, share_weights
 from cxcompress.storage import write_container
 
 
@@ -32,7 +34,8 @@ def read_as_specified(path) -> dict[str, np.ndarray]:
                                 if book["integers"] else part)
     kernels = [entry | {"k": len(values[entry["codebook"]]), "n": math.prod(entry["shape"])}
                for entry in index["kernels"]]
-    for coder, decode in (("raw", raw), ("index_map", index_map), ("rans", rans)):
+    for coder, decode in (("raw", raw), ("index_map", index_map), ("rans", rans),
+                          ("context", context)):
         mine = [kernel for kernel in kernels if kernel["coder"] == coder]
         if mine:
             for kernel, indices in zip(mine, decode(mine, stored["kernels"]), strict=True):
@@ -115,7 +118,78 @@ def rans(kernels, buffers):
     assert all(state == 2**32 for state in states) and next(words, None) is None
 
 
-@pytest.mark.parametrize("coder", ["raw", "index_map", "rans"])
+def context(kernels, buffers):
+    stored = bytes(buffers["context_tables"])
+    length = int.from_bytes(stored[:4], "little")
+    head = zlib.decompress(stored[4 : 4 + length])
+    body = zlib.decompress(stored[4 + length :])
+    most, place, kernel_weight, reach = np.frombuffer(head, "<u2", 4).tolist()
+    count, table_of_class, n = head[8], head[9:73], len(kernels)
+    mean, centre, states, offset = np.frombuffer(head, "<u2", offset=73).reshape(4, n).tolist()
+    levels = 2 * reach + 1
+    tables = [body[i * (1 + levels) :][: 1 + levels] for i in range(count)]
+
+    def shares_of(number, parity):
+        codes = np.cumsum(list(tables[number][1:])) % 256
+        kept = [int(code) if parity is None or (s - reach) % 2 == parity else 0
+                for s, code in enumerate(codes)]
+        return table(bytes([14, *np.diff([0, *kept]) % 256]), levels)[1]
+
+    blocks, out = [], []
+    for number, kernel in enumerate(kernels):
+        shape = list(kernel["shape"])
+        while len(shape) > 1 and shape[-1] == 1:
+            shape.pop()
+        rows, columns = (math.prod(shape[:-1]), shape[-1]) if len(shape) > 1 else (
+            1, math.prod(shape))
+        out.append(np.zeros((rows, columns), int))
+        period = shape[-2] if len(shape) > 2 else None
+        cut = math.ceil(rows / math.ceil(rows / 4608))
+        blocks += [(number, out[-1][first : first + cut], period)
+                   for first in range(0, rows, cut)]
+    blocks.sort(key=lambda block: -len(block[1]))
+    odd = {4: (0o5, 0o2), 8: (0o13, 0o4), 16: (0o23, 0o4), 32: (0o45, 0o10), 64: (0o103, 0o24),
+           128: (0o235, 0o126), 256: (0o515, 0o362)}
+    lanes, words = list(map(int, buffers["context_states"])), iter(map(int, buffers[
+        "context_words"]))
+    walks, known = {}, {}
+    for t in range(len(blocks[0][1])):
+        todo = [(i, c) for i, block in enumerate(blocks) if t < len(block[1])
+                for c in range(block[1].shape[1])]
+        for first in range(0, len(todo), len(lanes)):
+            row = todo[first : first + len(lanes)]
+            for lane, (i, column) in enumerate(row):
+                number, matrix, p = blocks[i]
+                a = np.float64(np.abs(matrix[:t, column]).sum()) / max(t, 1) * min(t, most)
+                a, w = a + mean[number] / 256 * kernel_weight, min(t, most) + kernel_weight
+                if p and p <= t and place:
+                    a += place * np.abs(matrix[t - p :: -p, column]).sum()
+                    w += place * (t // p)
+                chosen = (int(np.float64(a / w).view(np.int64)) >> 50) - 4068
+                chosen, parity = table_of_class[min(max(chosen, 0), 63)], None
+                z = walks.setdefault((i, column), 0)
+                if states[number]:
+                    big, small = odd[states[number]]
+                    parity = ((z & small // 2).bit_count() - offset[number]) % 2
+                if (chosen, parity) not in known:
+                    known[chosen, parity] = shares_of(chosen, parity)
+                shares = known[chosen, parity]
+                slot = lanes[lane] % 2**14
+                level = int(np.searchsorted(np.cumsum(shares), slot, side="right"))
+                lanes[lane] = (lanes[lane] >> 14) * shares[level] + slot - sum(shares[:level])
+                matrix[t, column] = v = level - reach
+                if states[number]:
+                    u = v + offset[number]
+                    bit = (u >> 1 & 1) ^ (z & big // 2).bit_count() % 2
+                    walks[i, column] = (2 * z + bit) % states[number]
+            for lane in range(len(row)):
+                if lanes[lane] < 2**16:
+                    lanes[lane] = lanes[lane] << 16 | next(words)
+    assert all(state == 2**16 for state in lanes) and next(words, None) is None
+    return [matrix.ravel() + centre[number] for number, matrix in enumerate(out)]
+
+
+@pytest.mark.parametrize("coder", ["raw", "index_map", "rans", "context"])
 def test_a_stranger_reads_every_weight(tmp_path, container, coder):
     write_container(tmp_path / "model.h5", container, coder=coder)
     weights = read_as_specified(tmp_path / "model.h5")
@@ -123,6 +197,20 @@ def test_a_stranger_reads_every_weight(tmp_path, container, coder):
     assert set(weights) == set(expected)
     for path, array in expected.items():
         assert weights[path].dtype == array.dtype, path
+        np.testing.assert_array_equal(weights[path], array)
+
+
+def test_a_stranger_follows_a_trellis_and_the_scales_of_channels(tmp_path, container):
+    random = np.random.default_rng(0)
+    kernels = {path: (random.laplace(size=shape) * np.exp(random.normal(size=shape[-1])), "conv")
+               for path, shape in {"a/kernel": (3, 3, 8, 24), "b/kernel": (5, 5, 12, 1),
+                                   "c/kernel": (4700, 2)}.items()}
+    compression = Compression.parse("uTCQ", clustercnn=255)
+    one = dataclasses.replace(container, shared=share_weights(kernels, compression),
+                              compression="uTCQ")
+    write_container(tmp_path / "model.h5", one)
+    weights = read_as_specified(tmp_path / "model.h5")
+    for path, array in one.shared.weights().items():
         np.testing.assert_array_equal(weights[path], array)
 
 
