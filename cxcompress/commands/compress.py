@@ -61,6 +61,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--coder", default="auto", choices=CODERS,
         help="how index maps are stored: rans decodes fastest, context is smallest for TCQ and "
         "for kernels of many scales, smallest tries all; auto is context for TCQ, else rans (auto)")
+    add("--sensitivity", choices=("none", "fisher"), default="none",
+        help="fisher: a weight's error counts by how much it changes the outputs (squared "
+        "gradients on 64 training images); TCQ with --sqnr then gives each layer its bits (none)")
     add("--preprocessing", default="auto", choices=PREPROCESSINGS,
         help="scale of the network's input; auto finds it out and says so (auto)")
     add("--classes", help="class names in the order of the model's outputs, comma-separated")
@@ -178,7 +181,7 @@ def compress_command(arguments: argparse.Namespace) -> Outcome:
             batch_size=arguments.minibatch, sensitivity=not arguments.no_sensitivity,
             seed=arguments.seed, units_folder=path / "units",
             plans=[name for name in arguments.plans if name != "none"],
-            check_images=arguments.check_images)
+            check_images=arguments.check_images, importance=arguments.sensitivity)
         container = path / f"{path.name}-{metric_suffix(result)}.h5"
         # An interrupted run may have written it already; it is the same file.
         sizes = result.save(container, coder=arguments.coder, overwrite=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 from cxcompress import models
 from cxcompress.data.collection import Collection
+from cxcompress.errors import InputError
 from cxcompress.evaluation import Comparison, Estimate, compare, evaluate
 from cxcompress.evaluation.plausibility import plausibility_warnings
 from cxcompress.images import Preprocessing
@@ -21,6 +22,7 @@ from cxcompress.models import ends
 from cxcompress.pipeline import inputs as starting
 from cxcompress.pipeline.execution_plans import PlanReport, add_plans
 from cxcompress.pipeline.layer_reports import LayerReport, layer_reports, with_index_maps_of
+from cxcompress.pipeline.sensitivities import IMAGES, squared_gradients
 from cxcompress.pipeline.sharing import (
     fewer_levels,
     share_model,
@@ -173,6 +175,7 @@ def compress(
     units_folder: Path | None = None,
     plans: Sequence[str] = PLANS,
     check_images: str | None = None,
+    importance: Literal["none", "fisher"] = "none",
 ) -> CompressionResult:
     """Compress a Keras model by weight sharing and measure what that costs.
 
@@ -199,6 +202,8 @@ def compress(
         units_folder: Where finished layers and epochs are kept, so that an interrupted call
             resumes.
         plans: Execution plans to store, so that the file runs without TensorFlow.
+        importance: `"fisher"`: quantisers weigh each weight's error by the squared change of the
+            outputs that it makes on training images (`sensitivities.squared_gradients`).
         check_images: Folder of pictures that plans are compared on, instead of those of `data`.
 
     Returns:
@@ -211,9 +216,8 @@ def compress(
     model, card, provenance = starting.open_model(model)
     if isinstance(compression, str):
         compression = Compression.parse(compression, clustercnn=k, clusterfc=k)
-    shared = share_model(model, compression, seed)
-    notes += fewer_levels(shared, compression)
-
+    if importance != "none" and data is None:
+        raise InputError(f"--sensitivity {importance} needs images; give --data_path")
     if data is None:
         notes.append("no data given: not fine-tuned, not evaluated")
         study, check, labels = None, noise_inputs(model, seed), None
@@ -226,6 +230,12 @@ def compress(
         if study.labelled:
             labels = (study.scaled_cells(images) if study.task.name == "nuclei"
                       else images.labels)
+    sample_weight = None
+    if importance == "fisher":
+        sample_weight = squared_gradients(
+            model, _training_inputs(study), study.task.name, seed)
+    shared = share_model(model, compression, seed, sample_weight)
+    notes += fewer_levels(shared, compression)
     layers = layer_reports(
         model, shared, check if sensitivity else check[:0], labels,
         study.task if study else None, units_folder,
@@ -287,6 +297,13 @@ def compress(
         resamples, seed, check_images)
     return dataclasses.replace(result, container=container, plans=reports,
                                notes=[*result.notes, *said])
+
+
+def _training_inputs(study: starting.Study) -> np.ndarray:
+    part = study.collection.train or study.collection.val
+    if part is None:
+        raise InputError(f"{study.collection.name}: has no train part for --sensitivity fisher")
+    return study.preprocessing.batch(starting.evenly(part, IMAGES).images)
 
 
 def noise_inputs(model: keras.Model, seed: int) -> np.ndarray:

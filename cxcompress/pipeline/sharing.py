@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from cxcompress import models
 from cxcompress.errors import InputError
@@ -23,8 +25,17 @@ NORMALIZATION_GAIN = 0.1
 STATISTICS_FILE = "batch_normalization.npz"
 
 
-def share_model(model: keras.Model, compression: Compression, seed: int = 0) -> SharedWeights:
+def share_model(
+    model: keras.Model, compression: Compression, seed: int = 0,
+    sample_weight: Mapping[str, NDArray] | None = None,
+) -> SharedWeights:
     """The model's weights with its kernels shared as `compression` says; the model is unchanged.
+
+    Args:
+        model: A Keras model.
+        compression: What to do.
+        seed: Of quantisers that draw.
+        sample_weight: By path, importance of each weight's error (`share_weights`).
 
     Raises:
         InputError: If the model has no kernel, or a weight is NaN or infinite.
@@ -32,7 +43,7 @@ def share_model(model: keras.Model, compression: Compression, seed: int = 0) -> 
     shared = share_weights(
         {kernel.path: (np.asarray(kernel.variable), kernel.family)
          for kernel in models.kernels(model)},
-        compression, seed=seed,
+        compression, seed=seed, sample_weight=sample_weight,
     )
     rest = {path: value for path, value in models.weights(model).items()
             if path not in shared.kernels}

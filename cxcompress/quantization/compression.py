@@ -151,6 +151,12 @@ class Compression:
         unified = "u" if self.quantizer and self.scope == "unified" else ""
         return prune + unified + (self.quantizer or "")
 
+    @property
+    def allocates(self) -> bool:
+        """Whether steps are chosen for all kernels together: TCQ a layer, for one SQNR."""
+        return (self.quantizer == "TCQ" and self.scope == "layer"
+                and "sqnr_db" in self.parameters)
+
     def percent_for(self, family: str) -> float:
         """Percent to prune of each kernel of a family (`FAMILIES`)."""
         return self.pruned_percent[_numbers_of(family)]

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Mapping
 
@@ -17,7 +18,16 @@ from cxcompress.errors import InputError
 from cxcompress.quantization.compression import Compression
 from cxcompress.quantization.percentile_pruning import prune_percentile
 from cxcompress.quantization.weight_distribution import finite_float32
-from cxcompress.representation.types import Codebook, SharedKernel, SharedWeights
+from cxcompress.representation.types import (
+    MAX_GRID_INTEGER,
+    Codebook,
+    SharedKernel,
+    SharedWeights,
+    index_dtype,
+)
+
+LEAST_IMPORTANCE = 1 / 64
+"""Mean importance of a kernel against the median one, at least; at most its inverse."""
 
 
 def share_weights(
@@ -76,6 +86,12 @@ def share_weights(
         raise InputError(f"--keep_float {unknown[0]}: no kernel has this layer in its path; "
                          f"the model's kernels are {_some(list(kernels))}")
 
+    if compression.allocates:
+        codebooks, shared = _share_at_one_slope(arrays, compression, sample_weight or {})
+        return SharedWeights(codebooks, shared, unshared)
+    if compression.quantizer == "TCQ" and sample_weight:
+        raise InputError(f"--sensitivity with {compression.name}: its weights all have one step; "
+                         "take TCQ with --sqnr, whose steps differ from layer to layer")
     codebooks: dict[str, Codebook] = {}
     shared: dict[str, SharedKernel] = {}
     for number, (name, paths) in enumerate(groups.items()):
@@ -110,6 +126,39 @@ def _share(
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     return quantizer.codebook_, quantizer.assign_kernels(arrays)
+
+
+def _share_at_one_slope(
+    arrays: Mapping[str, NDArray[np.float32]], compression: Compression,
+    sample_weight: Mapping[str, ArrayLike],
+) -> tuple[dict[str, Codebook], dict[str, SharedKernel]]:
+    """TCQ with a codebook a kernel, bits allocated so that one more is worth the same everywhere.
+
+    At high rate a kernel's error falls by 6 dB a bit whatever it is, so slopes are equal where
+    importance × step² is: the step is inversely proportional to the root of the mean importance.
+    Without importances all steps are equal, which is best for the error of all weights together.
+
+    Reference: Shoham and Gersho, "Efficient bit allocation for an arbitrary set of quantizers"
+    (1988).
+    """
+    means = {path: float(np.mean(sample_weight.get(path, 1.0))) for path in arrays}
+    typical = float(np.median([mean for mean in means.values() if mean > 0] or [1.0]))
+    roots = {path: math.sqrt(np.clip(mean / typical, LEAST_IMPORTANCE, 1 / LEAST_IMPORTANCE))
+             for path, mean in means.items()}
+    scaled = [array * np.float32(roots[path]) for path, array in arrays.items()]
+    quantizer = compression.quantizer_for("conv")
+    quantizer.fit(np.concatenate([array.ravel() for array in scaled]))
+    middle = quantizer.codebook_.k // 2
+    codebooks, shared = {}, {}
+    for path, indices in zip(arrays, quantizer.assign_kernels(scaled), strict=True):
+        reach = max(int(np.abs(indices.astype(np.int64) - middle).max()), 1)
+        step = float(np.float32(quantizer.step_ / roots[path]))
+        codebooks[path] = Codebook(
+            np.arange(-reach, reach + 1, dtype=np.float32) * np.float32(step),
+            step=step if reach <= MAX_GRID_INTEGER else None)
+        shared[path] = SharedKernel(
+            (indices - (middle - reach)).astype(index_dtype(2 * reach + 1)), path)
+    return codebooks, shared
 
 
 def _importance(

@@ -53,6 +53,9 @@ class TrellisQuantizer(WeightQuantizer):
             bytes is largest, for Laplace and normal weights at 2 to 4 bits.
         sqnr_db: Signal-to-noise ratio to reach instead; the step is found and k is not used.
 
+    After `fit`, besides `codebook_`: `step_`, which `codebook_.step` repeats where int8 holds the
+    integers.
+
     References: Marcellin and Fischer (1990); Fischer and Wang, "Entropy-constrained trellis-coded
     quantization" (1992); chains over output channels, as in ISO/IEC 15938-17.
     """
@@ -87,11 +90,11 @@ class TrellisQuantizer(WeightQuantizer):
     def assign_kernels(self, kernels: Sequence[NDArray]) -> list[NDArray[np.unsignedinteger]]:
         """Indices of several kernels that share the codebook, each in its shape."""
         self._require_fit()
-        integers = np.rint(self.codebook_.values.astype(np.float64) / self._step).astype(np.int64)
+        integers = np.rint(self.codebook_.values.astype(np.float64) / self.step_).astype(np.int64)
         largest = int(integers[-1])
         if largest == 0:
             return [np.zeros(np.shape(kernel), np.uint8) for kernel in kernels]
-        scaled = [np.asarray(kernel, np.float32) / np.float32(self._step) for kernel in kernels]
+        scaled = [np.asarray(kernel, np.float32) / np.float32(self.step_) for kernel in kernels]
         rates = estimated_rates([np.rint(kernel) for kernel in scaled], largest)
         first = walk(scaled, rates, largest, min(self.states, _FIRST_STATES), self.rate_weight)
         rates = estimated_rates(first, largest)
@@ -103,13 +106,13 @@ class TrellisQuantizer(WeightQuantizer):
             raise InputError("TCQ cannot keep pruned weights at 0; take UQ or ECSQ after pruning")
         largest = (self.k - 1) // 2
         if weights.largest == 0:
-            self._step = 1.0
+            self.step_ = 1.0
             self._store(np.zeros(1), False, 1.0)
             return
-        self._step = float(np.float32(weights.largest / largest))
+        self.step_ = float(np.float32(weights.largest / largest))
         if self.sqnr_db is not None:
-            self._step = self._step_for(weights)
-            largest = max(math.ceil(weights.largest / self._step - 0.5), FEWEST_LEVELS // 2)
+            self.step_ = self._step_for(weights)
+            largest = max(math.ceil(weights.largest / self.step_ - 0.5), FEWEST_LEVELS // 2)
             if largest > MAX_REACH:
                 reached = self.sqnr_db - 20 * math.log10(largest / MAX_REACH)
                 raise InputError(
@@ -119,8 +122,8 @@ class TrellisQuantizer(WeightQuantizer):
                 logger.info("TCQ: %g dB takes %d shared values; int8 kernels hold 255, so int8 "
                             "plans round", self.sqnr_db, 2 * largest + 1)
         integers = np.arange(-largest, largest + 1, dtype=np.float32)
-        self._store(integers * np.float32(self._step), False,
-                    self._step if largest <= MAX_GRID_INTEGER else None)
+        self._store(integers * np.float32(self.step_), False,
+                    self.step_ if largest <= MAX_GRID_INTEGER else None)
 
     def _step_for(self, weights: SortedWeights) -> float:
         """The step at which drawn weights reach the SQNR: noise is about step² / 3."""
