@@ -1,11 +1,11 @@
-"""`quantizer_sweep.py`: one network under every quantiser and number of levels."""
+"""`quantizer_sweep.py`: bytes against accuracy, every quantiser at every number of levels."""
 
 from __future__ import annotations
 
 import argparse
 import functools
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +22,18 @@ if TYPE_CHECKING:
     from cxcompress.pipeline.inputs import Study
 
 EXAMPLE = ("python experiments/quantizer_sweep.py --net model.h5 --data_path images "
-           "--compressions uCWS uUQ --levels 256 16 4")
-QUANTIZERS = ("uUQ", "uCWS", "uPWS", "uECSQ", "UQ", "CWS", "PWS", "ECSQ", "pruUQ")
+           "--compressions uCWS uUQ TCQ --levels 256 16 4 --sqnr 12 15 --epochs 0 3")
+QUANTIZERS = ("uUQ", "uCWS", "uPWS", "uECSQ", "UQ", "CWS", "PWS", "ECSQ", "pruUQ", "uTCQ", "TCQ")
+METRICS = {"nuclei": ("f1_macro",)}
+"""Metrics of a task; of all others `CLASS_METRICS`."""
+CLASS_METRICS = ("accuracy", "auroc_macro", "cross_entropy")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The flags of `quantizer_sweep.py`."""
     parse = parser("quantizer_sweep.py", "Size and accuracy of one network under every quantiser "
-                   "and number of shared values, without fine-tuning.", EXAMPLE)
+                   "and number of shared values (TCQ: at every SQNR), with and without "
+                   "fine-tuning; and which of them no other beats (the Pareto front).", EXAMPLE)
     add = parse.add_argument
     add("--net", required=True, help="a .keras, .h5 or .hdf5 model")
     add("--data_path", required=True, help="images to judge it by, as for compress.py")
@@ -37,6 +41,16 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"as --compression of compress.py ({' '.join(QUANTIZERS)})")
     add("--levels", nargs="+", type=int, default=[256, 255, 64, 16, 8, 4], metavar="K",
         help="numbers of shared values (256 255 64 16 8 4)")
+    add("--sqnr", nargs="+", type=float, default=[9, 12, 15, 18, 21], metavar="DB",
+        help="of TCQ and uTCQ: weight SQNRs to reach (9 12 15 18 21)")
+    add("--sensitivities", nargs="+", choices=("none", "fisher"), default=["none"],
+        help="of TCQ: as --sensitivity of compress.py (none)")
+    add("--epochs", nargs="+", type=int, default=[0],
+        help="epochs of fine-tuning, 0 for none; several are tried each (0)")
+    add("--learning_rate", type=float, default=1e-3, help="as for compress.py (0.001)")
+    add("--lr_cumulative", type=float, default=1e-3, help="as for compress.py (0.001)")
+    add("--minibatch", type=int, default=32, help="images a step (32)")
+    add("--count", type=int, help="images to generate, where --data_path is synthetic:…")
     add("--prune", type=float, default=50, metavar="PERCENT",
         help="percent of each kernel to prune first where the name begins with pr (50)")
     add("--preprocessing", default="auto", choices=PREPROCESSINGS,
@@ -67,23 +81,56 @@ def quantizer_sweep(arguments: argparse.Namespace) -> str:
     described["net_sha256"] = file_sha256(Path(arguments.net))
     units, notes = [], []
     opened = functools.cache(lambda: _open(arguments, notes))
-    for name in arguments.compressions:
-        percent = arguments.prune if name.startswith("pr") else 0
-        for k in arguments.levels:
-            compression = Compression.parse(name, clustercnn=k, clusterfc=k, prcnn=percent,
-                                            prfc=percent)
-            units.append(WorkUnit(f"{name}/k={k}", _one_compression,
-                                  {"opened": opened, "compression": compression, "k": k,
-                                   "seed": arguments.seed, "coder": arguments.coder}))
+    for id_, compression, sensitivity, epochs, about in _trials(arguments):
+        units.append(WorkUnit(id_, _one_compression, {
+            "opened": opened, "compression": compression, "sensitivity": sensitivity,
+            "epochs": epochs, "about": about, "arguments": arguments}))
     path = Path(arguments.output_path) / "quantizer_sweep" / Path(arguments.net).stem
     with RunFolder.open(path, described, overwrite=arguments.overwrite) as folder:
         rows = list(folder.run_units(units, "Quantisers").values())
+        front = pareto_front(rows)
+        rows = [row | {"on_front": row in front} for row in rows]
         folder.write_csv("results_quantizer_sweep.csv", rows)
         folder.write_json("results.json", folder.record | {"state": "done", "rows": rows,
                                                             "notes": notes})
-        figures.quantizer_sweep(path / "quantizer_sweep", rows)
+        plain = [row for row in rows if not row["compression"].endswith("TCQ")
+                 and not row["epochs"] and "auroc_macro_original_value" in row]
+        if plain:
+            figures.quantizer_sweep(path / "quantizer_sweep", plain)
+        figures.size_and_accuracy(path / "size_and_accuracy", rows)
     return "\n".join([*(f"note: {note}" for note in notes), "",
                       text_table([_text(row) for row in rows]), "", f"results  {path}"])
+
+
+def _trials(arguments: argparse.Namespace):
+    """Id, compression, sensitivity, epochs and description of each combination."""
+    for name in arguments.compressions:
+        percent = arguments.prune if name.startswith("pr") else 0
+        trellis = name.endswith("TCQ")
+        for level in arguments.sqnr if trellis else arguments.levels:
+            if trellis:
+                compression = Compression.parse(name, sqnr_db=level)
+                about = {"compression": name, "k": None, "sqnr_asked": level}
+            else:
+                compression = Compression.parse(name, clustercnn=level, clusterfc=level,
+                                                prcnn=percent, prfc=percent)
+                about = {"compression": name, "k": level, "sqnr_asked": None}
+            for sensitivity in arguments.sensitivities if name == "TCQ" else ("none",):
+                for epochs in arguments.epochs:
+                    id_ = f"{name}/{'dB' if trellis else 'k'}={level:g}"
+                    id_ += f"/{sensitivity}" * (sensitivity != "none")
+                    id_ += f"/epochs={epochs}" * (epochs > 0)
+                    yield id_, compression, sensitivity, epochs, about | {
+                        "sensitivity": sensitivity, "epochs": epochs}
+
+
+def pareto_front(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows that no other beats in both bytes and the primary metric, smallest first."""
+    front: list[Mapping[str, Any]] = []
+    for row in sorted(rows, key=lambda row: (row["bytes"], -row["primary_value"])):
+        if not front or row["primary_value"] > front[-1]["primary_value"]:
+            front.append(row)
+    return front
 
 
 def _open(arguments: argparse.Namespace, notes: list[str]) -> tuple[keras.Model, Study]:
@@ -91,33 +138,41 @@ def _open(arguments: argparse.Namespace, notes: list[str]) -> tuple[keras.Model,
 
     model, card, _ = inputs.open_model(arguments.net)
     return model, inputs.open_study(model, card, arguments.data_path, None,
-                                    arguments.preprocessing, arguments.seed, notes)
+                                    arguments.preprocessing, arguments.seed, notes,
+                                    arguments.count)
 
 
 def _one_compression(
-    opened: Callable[[], tuple[keras.Model, Study]], compression: Compression, k: int, seed: int,
-    coder: str,
+    opened: Callable[[], tuple[keras.Model, Study]], compression: Compression,
+    sensitivity: str, epochs: int, about: Mapping[str, Any], arguments: argparse.Namespace,
 ) -> dict[str, Any]:
-    from cxcompress.pipeline import compress
+    from cxcompress.pipeline import FineTuning, compress
 
     model, study = opened()
-    result = compress(model, study.collection, compression, seed=seed,
+    tuning = FineTuning(
+        epochs=epochs, learning_rate=arguments.learning_rate,
+        lr_cumulative=arguments.lr_cumulative, batch_size=arguments.minibatch)
+    result = compress(model, study.collection, compression, seed=arguments.seed,
                       preprocessing=study.preprocessing, classes=study.task.classes,
-                      sensitivity=False, plans=())
+                      fine_tuning=tuning, sensitivity=False, plans=(), importance=sensitivity)
     with tempfile.TemporaryDirectory() as folder:
-        sizes = result.save(Path(folder) / "model.h5", coder=coder)
+        sizes = result.save(Path(folder) / "model.h5", coder=arguments.coder)
     row: dict[str, Any] = {
-        "compression": compression.name, "k": k, "bytes": sizes.total,
+        **about, "bytes": sizes.total,
         "space_ratio": sizes.total / (4 * result.parameters),
         "bits_per_weight": sizes.bits_per_weight, "entropy_bits": result.entropy_bits,
         "sqnr_db": result.sqnr_db, "largest_change": result.largest_change,
         "judged_on": result.judged_on, "verdict": result.comparison.verdict,
     }
+    metrics = METRICS.get(study.task.name, CLASS_METRICS)
     for stage, estimates in (("original", result.before), ("compressed", result.after)):
-        for key in ("accuracy", "auroc_macro", "cross_entropy"):
+        for key in metrics:
             for part in ("value", "low", "high"):
                 row[f"{key}_{stage}_{part}"] = getattr(estimates[key], part)
-    row["n"] = result.after["accuracy"].n
+    primary = result.after["f1_macro" if "f1_macro" in metrics else "auroc_macro"]
+    row |= {"primary": "f1_macro" if "f1_macro" in metrics else "auroc_macro",
+            "primary_value": primary.value, "primary_low": primary.low,
+            "primary_high": primary.high, "n": primary.n}
     bounds = [change.lost_positives_bound for change in result.comparison.changes
               if change.lost_positives_bound is not None]
     row["lost_positives_bound"] = max(bounds, default=None)
@@ -130,12 +185,19 @@ def _text(row: dict[str, Any]) -> dict[str, str]:
                             for part in ("value", "low", "high"))
         return f"{value} ({low} to {high})"
 
+    asked = f"k = {row['k']}" if row["k"] else f"{row['sqnr_asked']:g} dB"
+    if row["sensitivity"] != "none":
+        asked += f", {row['sensitivity']}"
+    if row["epochs"]:
+        asked += f", {row['epochs']} epochs"
+    labels = {"accuracy": "accuracy", "auroc_macro": "AUROC", "cross_entropy": "cross-entropy",
+              "f1_macro": "F1"}
     return {
-        "compression": row["compression"], "k": str(row["k"]), "file": byte_count(row["bytes"]),
+        "compression": row["compression"], "asked": asked, "file": byte_count(row["bytes"]),
         "space_ratio": number(row["space_ratio"]), "bits": number(row["bits_per_weight"], 2),
         "SQNR dB": number(row["sqnr_db"], 1),
-        f"accuracy (n = {row['n']})": with_interval("accuracy"),
-        "AUROC": with_interval("auroc_macro"),
-        "cross-entropy": with_interval("cross_entropy"),
+    } | {f"{label} (n = {row['n']})": with_interval(key) for key, label in labels.items()
+         if f"{key}_compressed_value" in row} | {
         "largest change": number(row["largest_change"], 4), "verdict": row["verdict"],
+        "front": "*" if row["on_front"] else "",
     }

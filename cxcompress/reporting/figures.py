@@ -249,6 +249,53 @@ def latencies(stem: Path, seconds: Mapping[str, NDArray]) -> None:
         _save(figure, stem)
 
 
+def size_and_accuracy(stem: Path, rows: Sequence[Mapping]) -> None:
+    """The primary metric against the size of the file, and the front that nothing beats.
+
+    Args:
+        stem: Path without suffix.
+        rows: Mappings with `compression`, `epochs`, `sensitivity`, `bytes`, `on_front`, `primary`,
+            `primary_{value,low,high}` and `<primary>_original_value`.
+    """
+    colours = {"UQ": ORANGE, "CWS": BLUE, "PWS": GREY, "ECSQ": GREEN, "TCQ": PURPLE}
+    primary = rows[0]["primary"]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(6.4, 4.2))
+        axes.axhline(rows[0][f"{primary}_original_value"], color="black", lw=0.8, ls=":")
+        for row in rows:
+            name = next(name for name in colours if row["compression"].endswith(name))
+            tuned = row["epochs"] > 0
+            axes.vlines(row["bytes"] / 1e3, row["primary_low"], row["primary_high"],
+                        color=colours[name], lw=0.6, alpha=0.5 if row["on_front"] else 0.15)
+            axes.plot(row["bytes"] / 1e3, row["primary_value"], color=colours[name], ms=5,
+                      marker="s" if row["sensitivity"] != "none" else "o", ls="",
+                      fillstyle="full" if tuned else "none")
+        front = sorted((row["bytes"] / 1e3, row["primary_value"]) for row in rows
+                       if row["on_front"])
+        axes.step(*zip(*front, strict=True), where="post", color="black", lw=1)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel("compressed file, without plans [kB]")
+        axes.set_ylabel({"auroc_macro": "AUROC, macro", "f1_macro":
+                         "F1, mean of cell classes"}.get(primary, primary))
+        used = [name for name in colours
+                if any(row["compression"].endswith(name) for row in rows)]
+        handles = [plt.Line2D([], [], color=colours[name], marker="o", ls="", label=name)
+                   for name in used]
+        marks = (("o", "none", "quantised only"), ("o", "full", "fine-tuned"),
+                 ("s", "none", "bits by sensitivity"))
+        handles += [plt.Line2D([], [], color="black", marker=marker, ls="", fillstyle=fill,
+                               label=label) for marker, fill, label in marks]
+        handles += [plt.Line2D([], [], color="black", lw=1, label="front: nothing beats it"),
+                    plt.Line2D([], [], color="black", lw=0.8, ls=":", label="original")]
+        figure.legend(handles=handles, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 0.98),
+                      frameon=False, fontsize=8)
+        figure.tight_layout()
+        _save(figure, stem)
+
+
 def quantizer_sweep(stem: Path, rows: Sequence[Mapping]) -> None:
     """Cross-entropy and AUROC against the size of the file: a column a quantiser, a line a scope.
 

@@ -91,6 +91,26 @@ def test_a_sweep_has_a_row_a_treatment_and_resumes(trained_net, image_folder, tm
     assert "--overwrite" in refused(quantizer_sweep.main, argv, capsys)
 
 
+def test_a_sweep_marks_what_nothing_beats(trained_net, image_folder, tmp_path, capsys):
+    argv = ["--net", str(trained_net), "--data_path", str(image_folder), "--output_path",
+            str(tmp_path), "--compressions", "uUQ", "TCQ", "--levels", "64", "--sqnr", "12", "20",
+            "--sensitivities", "none", "fisher", "--epochs", "0", "1"]
+    assert quantizer_sweep.main(argv) == 0
+    folder = tmp_path / "quantizer_sweep" / trained_net.stem
+    rows = json.loads((folder / "results.json").read_text())["rows"]
+    assert len(rows) == 2 + 2 * 2 * 2
+    front = [row for row in rows if row["on_front"]]
+    for row in rows:
+        beaten = any(other["bytes"] <= row["bytes"]
+                     and other["primary_value"] >= row["primary_value"]
+                     and other is not row for other in front)
+        assert row["on_front"] or beaten
+    sizes = {row["sqnr_asked"]: row["bytes"] for row in rows
+             if row["sensitivity"] == "none" and row["compression"] == "TCQ" and not row["epochs"]}
+    assert sizes[12.0] < sizes[20.0]
+    assert (folder / "size_and_accuracy.svg").stat().st_size > 0
+
+
 @pytest.mark.parametrize("flags", [
     ["--preprocessing", "sepia"], ["--coder", "zip"], ["--levels", "0"],
     ["--compressions", "uXYZ"], ["--net", "missing.h5"]])
