@@ -195,7 +195,8 @@ def _rows(judge: Judge, arguments: argparse.Namespace) -> Iterator[dict[str, Any
     for k in CWS_LEVELS:
         yield judge.row(f"CWS k={k}, uint8 index map, lzma", "CWS, lzma (prior art)",
                         *_quantised("CWS", "lzma", k=k))
-        yield judge.row(f"CWS k={k}, rans", "CWS, rans", *_quantised("CWS", "rans", k=k))
+        for coder in ("rans", "context"):
+            yield judge.row(f"CWS k={k}, {coder}", f"CWS, {coder}", *_quantised("CWS", coder, k=k))
     for db in arguments.sqnr:
         yield judge.row(f"ECSQ, {db:g} dB, rans", "ECSQ, rans", *_quantised(
             "ECSQ", "rans", k=256, bits_per_weight=max(0.3, (db - 1.5) / 6.02)))
@@ -397,28 +398,39 @@ def _compared(curves: Sequence[dict[str, Any]], db: float) -> dict[str, float]:
 
 
 def figure(rows: Sequence[dict[str, Any]], path: Path, name: str) -> None:
-    """Bits a weight against SQNR, a line a family; below, how much more than the smallest."""
+    """Bits a weight against SQNR, a line a family; and against a uniform grid's in percent."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     colours = {"tfmot clusters, zlib": "#7f7f7f", "CWS, lzma (prior art)": "#000000",
-               "CWS, rans": "#56B4E9", "ECSQ, rans": "#009E73", "uniform, rans": "#E69F00",
+               "CWS, rans": "#56B4E9", "CWS, context": "#004D80", "ECSQ, rans": "#009E73",
+               "uniform, rans": "#E69F00",
                "uniform, context": "#CC79A7", "TCQ 8, context": "#D55E00",
                "TCQ 256, context": "#0072B2"}
-    markers = dict(zip(colours, "x+sv^D<o", strict=True))
-    chart, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
-    for family, colour in colours.items():
-        points = sorted((row["sqnr_db"], row["bits_per_weight"]) for row in rows
-                        if row["family"] == family)
-        if points:
-            axes.plot(*zip(*points, strict=True), marker=markers[family], color=colour,
-                      label=family, markersize=5, linewidth=1.2)
-    axes.set(xlabel="weight SQNR [dB]", ylabel="bits a weight", title=name, xlim=(6, 33),
-             ylim=(0, 8))
-    axes.spines[["top", "right"]].set_visible(False)
+    markers = dict(zip(colours, "x+sPv^D<o", strict=True))
+    chart, (axes, relative) = plt.subplots(1, 2, figsize=(9.6, 4.2), layout="constrained")
+    curves = {family: np.array(sorted((row["sqnr_db"], row["bits_per_weight"]) for row in rows
+                                      if row["family"] == family)) for family in colours}
+    base = curves["uniform, rans"].T
+    for family, points in curves.items():
+        if not len(points):
+            continue
+        style = {"marker": markers[family], "color": colours[family], "markersize": 5,
+                 "linewidth": 1.2}
+        axes.plot(*points.T, label=family, **style)
+        inside = points[(points[:, 0] >= base[0, 0]) & (points[:, 0] <= base[0, -1])]
+        same = np.interp(inside[:, 0], *base)
+        relative.plot(inside[:, 0], 100 * (inside[:, 1] / same - 1), **style)
+    axes.set(xlabel="weight SQNR [dB]", ylabel="bits a weight", xlim=(6, 33), ylim=(0, 8))
+    relative.set(xlabel="weight SQNR [dB]", ylim=(-40, 30),
+                 ylabel="bytes against a uniform grid with rans [%]")
+    relative.axhline(0, color="#E69F00", linewidth=0.6)
+    chart.suptitle(name)
     axes.legend(frameon=False, fontsize=8)
+    for panel in (axes, relative):
+        panel.spines[["top", "right"]].set_visible(False)
     for suffix in ("png", "svg"):
         chart.savefig(path.with_suffix(f".{suffix}"), dpi=130)
     plt.close(chart)
