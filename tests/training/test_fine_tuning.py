@@ -222,8 +222,8 @@ def test_data_that_do_not_fit_the_model_are_refused(taught, share, stripes, smal
 @pytest.mark.slow
 def test_learned_levels_regain_what_four_levels_cost_a_published_model(shared_data, share):
     model = models.load_model(shared_data / "covid_cxr_keras2.h5")
-    collection = with_validation(open_collection(shared_data / "covid_cxr_200px",
-                                                 classes=("covid", "normal")))
+    collection = with_validation(open_collection(
+        shared_data / "covid_cxr_200px").in_class_order(("covid", "normal")))
     preprocessing = Preprocessing.preset("0-1", (200, 200), 3)
     val = PartBatches(collection.val, preprocessing, 32)
     weights = models.weights(model)
