@@ -255,20 +255,30 @@ def _step(shared: SharedWeights, path: str) -> float | None:
 
 def _biases(graph, plain, users, source: int) -> list[tuple]:
     """(operator, float biases, input scale) of the operators of a kernel, where they have one."""
+    # Of kernels that are alike (dead ones, say) one graph may hold one, the other two: their
+    # operators are told apart by the biases.
+    alike = [number for number in plain.constants(np.float32)
+             if np.array_equal(plain.array(number), plain.array(source))]
+    originals = [user for number in alike for user in plain.users(number)]
     found = []
-    for user, original in zip(users, plain.users(source), strict=True):
+    for user in users:
         scales = graph.activations(user)
         if graph.bias(user) is None or scales is None:
             continue
-        number = plain.bias(original)
-        values = 0.0 if number is None else _vector(plain, number).astype(np.float64)
         stock, _ = graph.scales(graph.bias(user))
-        difference = np.abs(_vector(graph, graph.bias(user)) * stock - values)
-        # Half a unit, or what float32 scales leave of a bias of hundreds of millions of units.
-        if (difference > 1.01 * stock + 1e-6 * np.abs(values)).any():
+        quantised = _vector(graph, graph.bias(user)) * stock
+        for original in originals:
+            number = plain.bias(original)
+            values = np.zeros(quantised.size) if number is None else _vector(plain, number)
+            # A unit, or what float32 scales leave of a bias of hundreds of millions of units.
+            if values.size == quantised.size and (np.abs(quantised - values) <= (
+                    1.01 * stock + 1e-6 * np.abs(values))).all():
+                originals.remove(original)
+                found.append((user, values.astype(np.float64), scales[0]))
+                break
+        else:
             raise ConversionError(f"the bias of {graph.name(graph.bias(user))} is not that of the "
                                   "float graph")
-        found.append((user, values, scales[0]))
     return found
 
 

@@ -253,6 +253,27 @@ def test_every_builder(name, tmp_path):
     assert np.abs(planned.outputs("float32") - planned.expected).max() <= 1e-4 * scale
 
 
+def test_kernels_that_are_alike_keep_their_own_biases(tmp_path):
+    """Dead kernels, of which one graph may hold a single copy and the other two."""
+    image = x = keras.Input((12, 12, 16))
+    for name in ("a", "b", "c"):
+        x = layers.Conv2D(16, 3, padding="same", name=name)(x)
+        x = layers.BatchNormalization()(x)
+        x = layers.ReLU()(x)
+        x = layers.Add()([x, image])
+    model = with_random_weights(keras.Model(image, layers.Dense(4)(layers.Flatten()(x))))
+    arrays = models.weights(model)
+    for path in ("a/kernel", "c/kernel"):
+        arrays[path] = np.zeros_like(arrays[path])
+    models.set_weights(model, arrays)
+    planned = Planned(model, tmp_path, scale=1)
+    assert planned.plans.notes == []
+    scale = np.abs(planned.expected).max()
+    assert np.abs(planned.outputs("float32") - planned.expected).max() <= 1e-4 * scale
+    for plan in ("int8", "static_int8"):
+        assert np.abs(planned.outputs(plan) - planned.expected).max() <= 0.1 * scale
+
+
 def test_place_kernel_rounds_and_turns():
     from cxcompress.representation import Codebook, SharedKernel, SharedWeights
     from cxcompress.runtime.filling import PlacedKernel
