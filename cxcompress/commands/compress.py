@@ -128,11 +128,17 @@ class Outcome:
 
 
 def run_stem(arguments: argparse.Namespace) -> str:
-    """`<prfc-prcnn-kfc-kcnn-lr-lrcum-patience-epochs>`, the name of the run's folder."""
+    """`<prfc-prcnn-kfc-kcnn-lr-lrcum-patience-epochs>`, the name of the run's folder.
+
+    What `--sqnr` and `--sensitivity` say comes after it, so that such runs lie side by side.
+    """
+    extra = "" if arguments.sqnr is None else f"-{arguments.sqnr:g}dB"
+    extra += "" if arguments.sensitivity == "none" else f"-{arguments.sensitivity}"
     return "-".join(
         f"{value:g}" for value in (
             arguments.prfc, arguments.prcnn, arguments.clusterfc, arguments.clustercnn,
-            arguments.learning_rate, arguments.lr_cumulative, arguments.ptnc, arguments.epochs))
+            arguments.learning_rate, arguments.lr_cumulative, arguments.ptnc, arguments.epochs)
+    ) + extra
 
 
 def compress_command(arguments: argparse.Namespace) -> Outcome:

@@ -52,8 +52,8 @@ def share_model(
 
 def fewer_levels(shared: SharedWeights, compression: Compression) -> list[str]:
     """One line a codebook that holds fewer values than asked for."""
-    if compression.scope == "layer":
-        return []  # the table of layers says it for each
+    if compression.scope == "layer" or "sqnr_db" in compression.parameters:
+        return []  # the table of layers says it for each, or no number was asked for
     return [
         f"codebook {name}: {codebook.k} shared values instead of {compression.k_for(name)}; "
         "the quantizer, or the number of distinct weights, allows no more"

@@ -14,7 +14,7 @@ from PIL import Image
 
 from cxcompress import models
 from cxcompress.commands import compress
-from cxcompress.storage import read_container
+from cxcompress.storage import read_container, read_sizes
 
 
 def main(argv) -> int:
@@ -381,3 +381,24 @@ def test_a_write_that_fails_half_way_is_one_line_and_leaves_no_container(
     line = refused(["--net", trained_net, "--output_path", tmp_path, "--no_sensitivity"], capsys)
     assert "cannot be written" in line or "No space left" in line
     assert not list(tmp_path.rglob("*.h5"))
+
+
+def test_a_run_by_sqnr_and_sensitivity(trained_net, image_folder, tmp_path, capsys):
+    """Smaller than UQ at equal error, and tuned without leaving its trellis."""
+    common = ["--net", str(trained_net), "--data_path", str(image_folder), "--plans", "none",
+              "--no_sensitivity", "--output_path", str(tmp_path)]
+    assert main([*common, "--compression", "TCQ", "--sqnr", "20", "--sensitivity", "fisher",
+                 "--epochs", "1", "--minibatch", "16"]) == 0
+    folder = next((tmp_path / "TCQ").iterdir())
+    assert folder.name.endswith("-1-20dB-fisher")
+    record = json.loads((folder / "results.json").read_text())
+    assert any("any change would leave the trellis" in note for note in record["notes"])
+    container = read_container(next(folder.glob("*.h5")))
+    assert set(container.shared.codebooks) == set(container.shared.kernels)
+    for codebook in container.shared.codebooks.values():
+        assert codebook.step is not None
+    sizes = read_sizes(next(folder.glob("*.h5")))
+    assert {kernel.coder for kernel in sizes.kernels.values()} == {"context"}
+    assert "belongs to TCQ" in refused([*common, "--sqnr", "20"], capsys)
+    assert "needs images" in refused(
+        [*common[:2], "--sensitivity", "fisher", "--output_path", tmp_path / "x"], capsys)
