@@ -20,7 +20,8 @@ def test_sums_are_the_sums_of_the_members(size, k, seed):
     gradient = rng.normal(size=size).astype(np.float32)
     sums = sum_by_level(tf.constant(gradient), tf.constant(levels.astype(level_dtype(k))), k)
     exact = np.bincount(levels, weights=gradient.astype(float), minlength=k)
-    np.testing.assert_allclose(sums, exact, atol=1e-5 * np.sqrt(size) + 1e-6)
+    # Rounding of n float32 additions to a sum of about the root of n; a lost member is 1 off.
+    np.testing.assert_allclose(sums, exact, atol=2.5e-7 * size + 1e-6)
 
 
 def test_the_same_gradient_gives_the_same_bits_every_time():
