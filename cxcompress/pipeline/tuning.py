@@ -180,7 +180,7 @@ def tune(
         tuned = dataclasses.replace(
             tuned, shared=dataclasses.replace(shared, unshared=tuned.shared.unshared))
         notes.append("TCQ: shared values and indices stay as they are, since any change would "
-                     "leave the trellis; biases and BatchNormalization were trained")
+                     "leave the trellis; only biases and BatchNormalization train")
     return tuned, notes
 
 

@@ -171,6 +171,19 @@ def get(name: str) -> IndexCoder:
     return _CODERS[name]
 
 
+def checked_buffer(buffers: Mapping[str, NDArray], name: str, dtype: type) -> NDArray:
+    """The stored buffer of this name.
+
+    Raises:
+        ValueError: If it is missing, or no vector of this type.
+    """
+    buffer = np.asarray(buffers.get(name))
+    if buffer.dtype != dtype or buffer.ndim != 1:
+        raise ValueError(f"{name} is a vector of {np.dtype(dtype)}. "
+                         f"Received: {buffer.dtype} {buffer.shape}")
+    return buffer
+
+
 def checked_indices(indices: NDArray, k: int) -> NDArray[np.unsignedinteger]:
     """The indices as a contiguous vector of `index_dtype(k)`.
 

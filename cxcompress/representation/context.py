@@ -27,6 +27,7 @@ from cxcompress.representation.coders import (
     EncodedKernel,
     EncodedKernels,
     IndexCoder,
+    checked_buffer,
     checked_indices,
     get,
     register,
@@ -117,7 +118,7 @@ class ContextCoder(IndexCoder):
     ) -> dict[str, NDArray]:
         """See `IndexCoder.decode_kernels`."""
         words, states, stored = (
-            _checked_buffer(buffers, name, dtype)
+            checked_buffer(buffers, name, dtype)
             for name, dtype in (("context_words", np.uint16), ("context_states", np.uint32),
                                 ("context_tables", np.uint8)))
         size = sum(kernel.size for kernel in kernels.values())
@@ -361,7 +362,8 @@ def _read_model(stored: NDArray[np.uint8], kernels: int) -> _Model:
         facts[name] = np.frombuffer(head, "<u2", kernels, start)
         start += 2 * kernels
     if not mixture[2] or reach >= MAX_LEVELS or not facts["mean"].all() or not (
-            np.isin(facts["states"], (0, *STATES)).all()) or table_of_class.max() >= count:
+            np.isin(facts["states"], (0, *STATES)).all()) or not (
+            table_of_class.max() < count <= CLASSES):
         raise ValueError("the context model holds numbers that it cannot hold")
     tables = read_tables(np.frombuffer(body, np.uint8, offset=4 + length),
                          [2 * reach + 1] * count)
@@ -378,7 +380,8 @@ def _rows(start: int, end: int, lanes: int) -> Iterator[slice]:
 
 def _number_of_lanes(bits: float, layout: ChainLayout) -> int:
     wanted = max(int(bits) // (8 * _CODE_BYTES_PER_LANE), -(-layout.size // _WEIGHTS_A_LANE), 1)
-    return min(wanted, MAX_LANES, int(layout.widths[0]))
+    return max(min(wanted, MAX_LANES, int(layout.widths[0])),
+               -(-layout.size // MAX_WEIGHTS_A_LANE))
 
 
 def _encode(
@@ -386,7 +389,6 @@ def _encode(
 ) -> tuple[NDArray[np.uint16], NDArray[np.uint32]]:
     """Words and final states; rANS is last in, first out, so everything runs backwards."""
     lanes = _number_of_lanes(trial.bits, layout)
-    lanes = max(lanes, -(-layout.size // MAX_WEIGHTS_A_LANE))
     shares = _shares(trial.model)
     first_slots = (np.cumsum(shares, axis=1) - shares).astype(np.uint64).ravel()
     levels = shares.shape[1]
@@ -474,14 +476,6 @@ def _lookup(model: _Model) -> NDArray[np.uint64]:
                        | integers[level].astype(np.uint64) << np.uint64(16)
                        | bias.astype(np.uint64) << np.uint64(48))
     return found.ravel()
-
-
-def _checked_buffer(buffers: Mapping[str, NDArray], name: str, dtype: type) -> NDArray:
-    buffer = np.asarray(buffers.get(name))
-    if buffer.dtype != dtype or buffer.ndim != 1:
-        raise ValueError(f"{name} is a vector of {np.dtype(dtype)}. "
-                         f"Received: {buffer.dtype} {buffer.shape}")
-    return buffer
 
 
 register(ContextCoder())

@@ -222,9 +222,9 @@ class _Sparse(SharedMatrix):
         self._nonzeros = np.bincount(columns, minlength=self.shape[1])
         self._keep(turned[columns, self._rows])
 
+    @abstractmethod
     def _keep(self, entries: NDArray) -> None:
         """Keep the indices of entries other than 0 and, in a form of its own, `self._rows`."""
-        raise NotImplementedError
 
     def _filled(self, width: int, columns: NDArray, rows: NDArray, entries: NDArray) -> NDArray:
         found = np.full((self.shape[0], width), self.zero, index_dtype(self.codebook.k))

@@ -28,6 +28,7 @@ from cxcompress.representation.coders import (
     EncodedKernel,
     EncodedKernels,
     IndexCoder,
+    checked_buffer,
     checked_indices,
     get,
     register,
@@ -98,7 +99,7 @@ class RansCoder(IndexCoder):
     ) -> dict[str, NDArray]:
         """See `IndexCoder.decode_kernels`."""
         words, states, stored = (
-            _checked_buffer(buffers, name, dtype)
+            checked_buffer(buffers, name, dtype)
             for name, dtype in (("rans_words", np.uint32), ("rans_states", np.uint64),
                                 ("rans_tables", np.uint8)))
         tables = read_tables(stored, _levels(kernels))
@@ -161,14 +162,6 @@ def _levels(kernels: Mapping[str, EncodedKernel]) -> list[int]:
     if sorted(levels) != list(range(len(levels))):
         raise ValueError("every frequency table belongs to a kernel")
     return [levels[number] for number in range(len(levels))]
-
-
-def _checked_buffer(buffers: Mapping[str, NDArray], name: str, dtype: type) -> NDArray:
-    buffer = np.asarray(buffers.get(name))
-    if buffer.dtype != dtype or buffer.ndim != 1:
-        raise ValueError(f"{name} is a vector of {np.dtype(dtype)}. "
-                         f"Received: {buffer.dtype} {buffer.shape}")
-    return buffer
 
 
 def _rows(flat: NDArray, lanes: int) -> Iterator[NDArray]:

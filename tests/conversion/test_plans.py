@@ -265,13 +265,18 @@ def test_kernels_that_are_alike_keep_their_own_biases(tmp_path):
     arrays = models.weights(model)
     for path in ("a/kernel", "c/kernel"):
         arrays[path] = np.zeros_like(arrays[path])
+    for path in arrays:
+        if path.endswith("gamma"):  # a zero times a negative factor would be another zero
+            arrays[path] = np.abs(arrays[path]) + np.float32(0.1)
     models.set_weights(model, arrays)
     planned = Planned(model, tmp_path, scale=1)
     assert planned.plans.notes == []
     scale = np.abs(planned.expected).max()
     assert np.abs(planned.outputs("float32") - planned.expected).max() <= 1e-4 * scale
     for plan in ("int8", "static_int8"):
-        assert np.abs(planned.outputs(plan) - planned.expected).max() <= 0.1 * scale
+        # On the images that gave the ranges: elsewhere outputs may be cut off at their ends.
+        difference = np.abs(planned.outputs(plan) - planned.expected)[:8]
+        assert difference.max() <= 0.02 * scale
 
 
 def test_place_kernel_rounds_and_turns():
