@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 BUNDLED_MODEL = Path("pretrained") / "small_cxr_synthetic.h5"
 BUNDLED_DATA, BUNDLED_COUNT = "synthetic:cxr", 8000
 PREPROCESSINGS = ("auto", "0-1", "-1-1", "imagenet", "xrv", "none")
-CODERS = ("auto", "rans", "context", "index_map", "raw", "smallest")
+CODERS = ("auto", "rans", "context", "index_map", "sparse_index_map", "huffman",
+          "sparse_huffman", "raw", "smallest")
 EXAMPLE = ("python experiments/compress.py --compression uCWS --net model.h5 "
            "--data_path images --clustercnn 256 --clusterfc 256")
 

@@ -6,12 +6,18 @@
     encoded.nbytes * 8 / indices.size, representation.entropy_bits(indices, k=256)
 """
 
-from cxcompress.representation import context, fixed_width, rans  # noqa: F401  they register
+from cxcompress.representation import (  # noqa: F401  they register
+    column_coders,
+    context,
+    fixed_width,
+    rans,
+)
 from cxcompress.representation.coders import (
     EncodedIndices,
     EncodedKernel,
     EncodedKernels,
     IndexCoder,
+    encode_smallest,
     get,
     names,
 )
@@ -43,6 +49,7 @@ __all__ = [
     "KernelSizes",
     "SharedKernel",
     "SharedWeights",
+    "encode_smallest",
     "entropy_bits",
     "get",
     "index_dtype",

@@ -171,6 +171,47 @@ def get(name: str) -> IndexCoder:
     return _CODERS[name]
 
 
+def encode_smallest(kernels: Mapping[str, tuple[NDArray, int]]) -> EncodedKernels:
+    """All index maps of a file in the fewest bytes: the best coder, and others where they gain.
+
+    Every coder is tried on the whole file. Then kernels that another coder codes in fewer bits
+    move to it, coder by coder, as long as the file gets smaller by that, tables included.
+
+    Args:
+        kernels: As for `IndexCoder.encode_kernels`.
+    """
+    trials = {name: get(name).encode_kernels(kernels) for name in names()}
+    first = min(trials, key=lambda name: trials[name].nbytes)
+    best, choice = trials[first], dict.fromkeys(kernels, first)
+    for name in sorted(trials, key=lambda name: trials[name].nbytes):
+        moved = choice | {path: name for path, kernel in trials[name].kernels.items()
+                          if kernel.bits < best.kernels[path].bits}
+        if moved != choice:
+            mixed = _encoded_by(kernels, moved)
+            if mixed.nbytes < best.nbytes:
+                best, choice = mixed, moved
+    return best
+
+
+def _encoded_by(
+    kernels: Mapping[str, tuple[NDArray, int]], choice: Mapping[str, str]
+) -> EncodedKernels:
+    encoded: dict[str, EncodedKernel] = {}
+    rest: dict[str, tuple[NDArray, int]] = {}
+    buffers: dict[str, NDArray] = {}
+    for name in dict.fromkeys(choice.values()):
+        mine = {path: pair for path, pair in kernels.items() if choice[path] == name}
+        part = get(name).encode_kernels(mine)
+        # What several coders leave to `raw` goes there together.
+        rest |= {path: mine[path] for path, own in part.kernels.items() if own.coder == "raw"}
+        encoded |= part.kernels
+        buffers |= {key: value for key, value in part.buffers.items() if key != "raw"}
+    raw = get("raw").encode_kernels(
+        {path: pair for path, pair in kernels.items() if path in rest})
+    return EncodedKernels({path: (encoded | dict(raw.kernels))[path] for path in kernels},
+                          buffers | (dict(raw.buffers) if rest else {}))
+
+
 def checked_buffer(buffers: Mapping[str, NDArray], name: str, dtype: type) -> NDArray:
     """The stored buffer of this name.
 

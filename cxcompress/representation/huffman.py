@@ -11,6 +11,7 @@ form: Schwartz and Kallick (1964).
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -101,38 +102,73 @@ class HuffmanCode:
 
     def decode(
         self, packed: NDArray[np.uint8], starts: NDArray, columns: NDArray
-    ) -> NDArray[np.intp]:
+    ) -> NDArray[np.uint16]:
         """The inverse of `encode`, for any columns whose starts are given.
 
         Raises:
             ValueError: If the bits end early or are no codewords.
         """
-        firsts = np.cumsum(columns) - columns
-        found = np.empty(int(np.sum(columns)), np.intp)
-        if self.only is not None:
-            found[:] = self.only
-            return found
-        padded = np.concatenate([packed, np.zeros(8, np.uint8)])
-        lengths = self.lengths[self.order].astype(np.int64)
-        ends = np.cumsum(np.int64(1) << (LONGEST - lengths))
-        order = np.argsort(-columns, kind="stable")
-        place = np.asarray(starts, np.int64)[order]
-        for step in range(int(np.max(columns, initial=0))):
-            running = int(np.count_nonzero(columns > step))
-            now = place[:running]
-            byte = now >> 3
-            if running and int(byte.max()) >= packed.size:
-                raise ValueError("the Huffman code ends too early")
-            window = np.zeros(running, np.int64)
-            for offset in range(4):
-                window = window << 8 | padded[byte + offset]
-            window = (window >> (32 - LONGEST - (now & 7))) & ((1 << LONGEST) - 1)
-            rank = np.searchsorted(ends, window, side="right")
-            if running and int(rank.max()) >= lengths.size:
-                raise ValueError("the Huffman code holds bits that are no codeword")
-            found[firsts[order[:running]] + step] = self.order[rank]
-            now += lengths[rank]
-        return found
+        return decode_columns([self], np.zeros(len(columns), np.intp), packed, starts, columns)[0]
+
+
+def decode_columns(
+    codes: Sequence[HuffmanCode], code_of: NDArray, packed: NDArray[np.uint8], starts: NDArray,
+    columns: NDArray,
+) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
+    """Columns of several codes in one string of bits, a symbol of each column at a time.
+
+    Args:
+        codes: The codes.
+        code_of: The number of each column's code.
+        packed: The bits.
+        starts: The bit at which each column begins.
+        columns: Symbols in each column.
+
+    Returns:
+        The symbols, column by column; and the bit at which each column ends.
+
+    Raises:
+        ValueError: If the bits end early or are no codewords.
+    """
+    firsts = np.cumsum(columns) - columns
+    # The windows of code number i lie in [i, i + 1) << LONGEST: one search serves all codes.
+    orders = [code.order for code in codes]
+    lengths = _joined([code.lengths[order] for code, order in zip(codes, orders, strict=True)])
+    symbols = _joined(orders)
+    last = np.cumsum([order.size for order in orders])
+    ends = _joined([
+        (number << LONGEST) + np.cumsum(np.int64(1) << (LONGEST - code.lengths[order].astype(int)))
+        for number, (code, order) in enumerate(zip(codes, orders, strict=True))])
+    constant = np.array([code.only is not None for code in codes], bool)[code_of]
+    only = np.array([code.only or 0 for code in codes], np.uint16)
+    found = np.repeat(only[code_of], columns)
+    bits = np.array(starts, np.int64)
+    padded = np.concatenate([packed, np.zeros(8, np.uint8)])
+    order = np.argsort(-columns, kind="stable")
+    order = order[~constant[order]]
+    sizes, number, firsts = columns[order], np.asarray(code_of)[order], firsts[order]
+    place = bits[order]
+    for step in range(int(np.max(sizes, initial=0))):
+        running = int(np.count_nonzero(sizes > step))
+        now = place[:running]
+        byte = now >> 3
+        if int(byte.max()) >= packed.size:
+            raise ValueError("the Huffman code ends too early")
+        window = np.zeros(running, np.int64)
+        for offset in range(4):
+            window = window << 8 | padded[byte + offset]
+        window = (window >> (32 - LONGEST - (now & 7))) & ((1 << LONGEST) - 1)
+        rank = np.searchsorted(ends, window + (number[:running] << LONGEST), side="right")
+        if (rank >= last[number[:running]]).any():
+            raise ValueError("the Huffman code holds bits that are no codeword")
+        found[firsts[:running] + step] = symbols[rank]
+        now += lengths[rank]
+    bits[order] = place
+    return found, bits
+
+
+def _joined(parts: Sequence[NDArray]) -> NDArray[np.int64]:
+    return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
 
 
 def _depths(counts: NDArray) -> NDArray[np.int64]:

@@ -25,12 +25,11 @@ from numpy.typing import ArrayLike, NDArray
 from cxcompress.representation.coders import checked_indices, get
 from cxcompress.representation.huffman import HuffmanCode
 from cxcompress.representation.prior_formulas import FLOAT_BITS, bit_requirement, psi_index_map
+from cxcompress.representation.sparse_columns import SparseColumns, read_gaps, write_gaps
 from cxcompress.representation.types import Codebook, index_dtype
 
 _WEIGHTS_A_BLOCK = 1 << 20
 """Floats that `dot` holds at a time."""
-_ESCAPE = 255
-"""A gap byte that moves on by as much and stands for no entry."""
 
 _REGISTRY: dict[str, type[SharedMatrix]] = {}
 
@@ -217,27 +216,22 @@ class _Sparse(SharedMatrix):
         super().__init__(indices, codebook)
 
     def _store(self, indices: NDArray) -> None:
-        turned = indices.T
-        columns, self._rows = (turned != self.zero).nonzero()
-        self._nonzeros = np.bincount(columns, minlength=self.shape[1])
-        self._keep(turned[columns, self._rows])
+        sparse = SparseColumns.of(indices, self.zero)
+        self._rows, self._nonzeros = sparse.rows, sparse.counts
+        self._keep(sparse.entries)
 
     @abstractmethod
     def _keep(self, entries: NDArray) -> None:
         """Keep the indices of entries other than 0 and, in a form of its own, `self._rows`."""
 
-    def _filled(self, width: int, columns: NDArray, rows: NDArray, entries: NDArray) -> NDArray:
-        found = np.full((self.shape[0], width), self.zero, index_dtype(self.codebook.k))
-        found[rows, columns] = entries
-        return found
+    def _filled(self, first: int, last: int, rows: NDArray, entries: NDArray) -> NDArray:
+        sparse = SparseColumns(entries.astype(index_dtype(self.codebook.k)), rows,
+                               self._nonzeros[first:last], self.zero)
+        return sparse.dense(self.shape[0])
 
-    def _between(self, first: int, last: int) -> tuple[slice, NDArray]:
-        """Where the entries of some columns lie, and the column of each, counted from `first`."""
-        ends = np.cumsum(self._nonzeros)
-        begin = int(ends[first - 1]) if first else 0
-        end = int(ends[last - 1]) if last else 0
-        return slice(begin, max(begin, end)), np.repeat(
-            np.arange(last - first), self._nonzeros[first:last])
+    def _between(self, first: int, last: int) -> slice:
+        """Where the entries of some columns lie."""
+        return _part(self._nonzeros, first, last)
 
     @property
     def _counts_of_columns(self) -> NDArray:
@@ -258,9 +252,9 @@ class CompressedColumns(_Sparse):
 
     def columns(self, first: int, last: int) -> NDArray[np.unsignedinteger]:
         """See `SharedMatrix.columns`."""
-        part, columns = self._between(first, last)
+        part = self._between(first, last)
         entries = np.searchsorted(self.codebook.values, self._values[part])
-        return self._filled(last - first, columns, self._rows[part], entries)
+        return self._filled(first, last, self._rows[part], entries)
 
     @property
     def arrays(self) -> list[NDArray]:
@@ -285,31 +279,14 @@ class SparseIndexMap(_Sparse):
 
     def _keep(self, entries: NDArray) -> None:
         self._indices = entries.astype(index_dtype(self.codebook.k))
-        columns = np.repeat(np.arange(self.shape[1]), self._nonzeros)
-        before = np.concatenate([[-1], self._rows[:-1]]) if self._rows.size else self._rows
-        if self._rows.size:
-            before[np.concatenate([[True], columns[1:] != columns[:-1]])] = -1
-        gaps = self._rows - before - 1
-        escapes = gaps // _ESCAPE
-        places = np.cumsum(escapes + 1) - 1
-        self._gaps = np.full(int(places[-1]) + 1 if places.size else 0, _ESCAPE, np.uint8)
-        self._gaps[places] = gaps % _ESCAPE
-        self._gap_bytes = np.bincount(columns, escapes + 1, self.shape[1]).astype(np.int64)
+        self._gaps, self._gap_bytes = write_gaps(self._rows, self._nonzeros)
         del self._rows
 
     def columns(self, first: int, last: int) -> NDArray[np.unsignedinteger]:
         """See `SharedMatrix.columns`."""
-        ends = np.cumsum(self._gap_bytes)
-        begin, end = (int(ends[place - 1]) if place else 0 for place in (first, last))
-        gaps = self._gaps[begin:end].astype(np.int64)
-        columns = np.repeat(np.arange(last - first), self._gap_bytes[first:last])
-        entry = gaps != _ESCAPE
-        moved = np.cumsum(gaps + entry)
-        starts = np.concatenate([[0], moved])[ends[first:last] - self._gap_bytes[first:last]
-                                              - begin]
-        rows = (moved - starts[columns] - 1)[entry]
-        part, _ = self._between(first, last)
-        return self._filled(last - first, columns[entry], rows, self._indices[part])
+        rows, _ = read_gaps(self._gaps[_part(self._gap_bytes, first, last)],
+                            self._gap_bytes[first:last])
+        return self._filled(first, last, rows, self._indices[self._between(first, last)])
 
     @property
     def arrays(self) -> list[NDArray]:
@@ -337,12 +314,11 @@ class SparseHuffmanMatrix(_Sparse):
 
     def columns(self, first: int, last: int) -> NDArray[np.unsignedinteger]:
         """See `SharedMatrix.columns`."""
-        part, columns = self._between(first, last)
         entries = np.zeros(0, np.intp)
         if self._code is not None and first < last:
             entries = self._code.decode(self._bits, self._starts[first:last],
                                         self._nonzeros[first:last])
-        return self._filled(last - first, columns, self._rows[part], entries)
+        return self._filled(first, last, self._rows[self._between(first, last)], entries)
 
     @property
     def arrays(self) -> list[NDArray]:
@@ -372,6 +348,12 @@ def huffman_bits(code: HuffmanCode | None, counts: NDArray) -> int:
     return (words * FLOAT_BITS + k * FLOAT_BITS + (longest + 1) * bit_requirement(k)
             + (longest + 2) * bit_requirement(1 << longest)
             + (1 << (longest - 1).bit_length()) * bit_requirement(longest))
+
+
+def _part(counts: NDArray, first: int, last: int) -> slice:
+    """Where the items of the columns first … last − 1 lie, `counts` in each column."""
+    begin = int(counts[:first].sum())
+    return slice(begin, begin + int(counts[first:last].sum()))
 
 
 def _position_dtype(largest: int) -> np.dtype:

@@ -67,7 +67,13 @@ MAX_DIMENSIONS = 16
 
 _BUFFERS = {"raw": "u1", "index_map": "u1",
             "rans_words": "<u4", "rans_states": "<u8", "rans_tables": "u1",
-            "context_words": "<u2", "context_states": "<u4", "context_tables": "u1"}
+            "context_words": "<u2", "context_states": "<u4", "context_tables": "u1",
+            "huffman_code": "u1", "huffman_states": "<u4", "huffman_tables": "u1",
+            "sparse_huffman_code": "u1", "sparse_huffman_states": "<u4",
+            "sparse_huffman_tables": "u1", "sparse_huffman_counts": "<u4",
+            "sparse_huffman_rows": "u1",
+            "sparse_index_map": "u1", "sparse_index_map_gaps": "u1",
+            "sparse_index_map_counts": "<u4", "sparse_index_map_tables": "u1"}
 _UNSHARED_DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64",
                     "int64", "float16", "float32", "float64")
 _PLAN_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
@@ -157,7 +163,8 @@ def write_container(
     Args:
         path: The file to write, by custom `.h5`.
         container: What to write.
-        coder: Name of the index coder; `"smallest"`: whichever gives the fewest bytes; `"auto"`:
+        coder: Name of the index coder; `"smallest"`: of each kernel whichever makes the file
+            smallest, which takes as long as all of them; `"auto"`:
             `"context"` for TCQ, which it was made for, else `"rans"`, which decodes faster.
         overwrite: Replace an existing file.
 
@@ -263,9 +270,9 @@ def _weight_limit(length: int) -> int:
 def _encoded(shared: SharedWeights, coder: str) -> EncodedKernels:
     kernels = {path: (kernel.indices, shared.codebooks[kernel.codebook].k)
                for path, kernel in shared.kernels.items()}
-    coders = representation.names() if coder == SMALLEST else (coder,)
-    return min((representation.get(name).encode_kernels(kernels) for name in coders),
-               key=lambda encoded: encoded.nbytes)
+    if coder == SMALLEST:
+        return representation.encode_smallest(kernels)
+    return representation.get(coder).encode_kernels(kernels)
 
 
 @dataclass(frozen=True)

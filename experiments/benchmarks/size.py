@@ -10,7 +10,11 @@ of the network at once, biases and BatchNormalization left out, as
   its guide stores them (`--tfmot`; needs the extra `train`);
 - index maps of one CWS codebook as uint8 under lzma, as the PathoNet compression scripts do;
 - a uniform grid, the same step everywhere, coded by `rans` and by `context`;
-- ECSQ coded by `rans`; TCQ with 8 and 256 states coded by `context`.
+- ECSQ coded by `rans`; TCQ with 8 and 256 states coded by `context`;
+- nncodec, the ISO/IEC 15938-17 codec: trellis quantiser and DeepCABAC, one quantisation parameter
+  for all kernels, axes in its own order (outputs first), without and with its rate-distortion
+  optimisation (λ = 0.5, the best of 0, 0.5, 1, 2 at 21 dB on the PneumoniaMNIST classifier).
+  `--nncodec PYTHON` names the interpreter of an environment that has it.
 
 and, whole files: the original, the stock LiteRT converter's int8 files with and without zstd or
 lzma, Keras' own `quantize("int8")`, and compressed containers without plans.
@@ -26,8 +30,10 @@ CSV, a JSON file and a figure.
 from __future__ import annotations
 
 import argparse
+import json
 import lzma
 import math
+import subprocess
 import sys
 import tempfile
 import time
@@ -43,6 +49,10 @@ DRAWN = ("resnet50", "densenet121")
 SQNRS = (9.0, 12.0, 15.0, 18.0, 21.0, 24.0, 27.0)
 CWS_LEVELS = (8, 16, 32, 64, 128, 256)
 TFMOT_LEVELS = (8, 16, 32, 64)
+NNCODEC_STEPS = range(-40, -7, 3)
+"""Quantisation parameters; 4 more are a step twice as wide."""
+NNCODEC_LAMBDAS = (0.0, 0.5)
+NNCODEC_SECONDS = 600
 CHECKED_IMAGES = 8
 METRIC = {"nuclei": "f1_macro"}
 """The metric of a task; AUROC of all others."""
@@ -61,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parse.add_argument("--count", type=int, help="images to generate, for synthetic:…")
     parse.add_argument("--sqnr", type=float, nargs="+", default=list(SQNRS), metavar="DB")
     parse.add_argument("--tfmot", action="store_true", help="measure cluster_weights too (slow)")
+    parse.add_argument("--nncodec", metavar="PYTHON",
+                       help="the Python of an environment with nncodec, to measure it too")
     return run(parse, lambda arguments: print(benchmark(arguments)), argv)
 
 
@@ -207,6 +219,8 @@ def _rows(judge: Judge, arguments: argparse.Namespace) -> Iterator[dict[str, Any
             yield judge.row(f"TCQ {states} states, {db:g} dB, context",
                             f"TCQ {states}, context",
                             *_quantised("TCQ", "context", k=256, sqnr_db=db, states=states))
+    if arguments.nncodec:
+        yield from _nncodec(judge, arguments.nncodec, min(arguments.sqnr), max(arguments.sqnr))
     yield from _whole_files(judge)
 
 
@@ -321,6 +335,47 @@ def _uniform(db: float, coder: str) -> tuple[Callable, Callable]:
     return encode, _decoded
 
 
+def _nncodec(judge: Judge, python: str, low: float, high: float) -> Iterator[dict[str, Any]]:
+    """Rows of nncodec that lie within 3 dB of the SQNRs compared; its seconds are its own."""
+    for scale in NNCODEC_LAMBDAS:
+        family = f"nncodec, λ {scale:g}"
+        for qp in NNCODEC_STEPS:
+            seconds: dict[str, float] = {}
+
+            def encode(kernels, qp=qp, scale=scale, seconds=seconds):
+                decoded, size, spent = _through_nncodec(kernels, python, qp, scale)
+                seconds |= spent
+                return decoded, size
+
+            row = judge.row(f"{family}, qp {qp}", family, encode, lambda decoded: decoded)
+            if row["sqnr_db"] is not None and low - 3 <= row["sqnr_db"] <= high + 3:
+                yield row | seconds
+
+
+def _through_nncodec(kernels: dict[str, NDArray], python: str, qp: int, scale: float):
+    """Kernels as decoded, bytes, and seconds of the codec in its own process."""
+    from cxcompress.errors import InputError
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = (Path(folder) / name for name in ("kernels.npz", "decoded.npz"))
+        ordered = [np.moveaxis(kernel, (-1, -2), (0, 1)) if kernel.ndim > 2 else kernel.T
+                   for kernel in kernels.values()]
+        np.savez(source, **{str(number): array for number, array in enumerate(ordered)})
+        done = subprocess.run(
+            [python, str(Path(__file__).with_name("nncodec_process.py")), source, target,
+             str(qp), str(scale)], capture_output=True, text=True, timeout=NNCODEC_SECONDS)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise InputError(f"--nncodec {python}: {last}")
+        found = json.loads(done.stdout.strip().splitlines()[-1])
+        with np.load(target, allow_pickle=False) as file:
+            arrays = [file[str(number)] for number in range(len(ordered))]
+    decoded = {path: np.moveaxis(array, (0, 1), (-1, -2)) if array.ndim > 2 else array.T
+               for path, array in zip(kernels, arrays, strict=True)}
+    size = found.pop("bytes")
+    return decoded, size, found
+
+
 def _whole_files(judge: Judge) -> Iterator[dict[str, Any]]:
     """Files of other tools, and our containers, without a curve: bytes and output change."""
     import keras
@@ -408,8 +463,9 @@ def figure(rows: Sequence[dict[str, Any]], path: Path, name: str) -> None:
                "CWS, rans": "#56B4E9", "CWS, context": "#004D80", "ECSQ, rans": "#009E73",
                "uniform, rans": "#E69F00",
                "uniform, context": "#CC79A7", "TCQ 8, context": "#D55E00",
-               "TCQ 256, context": "#0072B2"}
-    markers = dict(zip(colours, "x+sPv^D<o", strict=True))
+               "TCQ 256, context": "#0072B2", "nncodec, λ 0": "#999933",
+               "nncodec, λ 0.5": "#661100"}
+    markers = dict(zip(colours, "x+sPv^D<o1*", strict=True))
     chart, (axes, relative) = plt.subplots(1, 2, figsize=(9.6, 4.2), layout="constrained")
     curves = {family: np.array(sorted((row["sqnr_db"], row["bits_per_weight"]) for row in rows
                                       if row["family"] == family)) for family in colours}

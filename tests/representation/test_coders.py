@@ -12,7 +12,8 @@ from cxcompress import representation
 from cxcompress.representation import EncodedIndices, EncodedKernels, entropy_bits, index_dtype
 from cxcompress.representation.rans import MAX_ROWS
 
-CODERS = ("raw", "index_map", "rans", "context")
+CODERS = ("raw", "index_map", "rans", "context", "huffman", "sparse_huffman",
+          "sparse_index_map")
 
 
 @st.composite

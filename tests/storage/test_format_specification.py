@@ -35,7 +35,9 @@ def read_as_specified(path) -> dict[str, np.ndarray]:
     kernels = [entry | {"k": len(values[entry["codebook"]]), "n": math.prod(entry["shape"])}
                for entry in index["kernels"]]
     for coder, decode in (("raw", raw), ("index_map", index_map), ("rans", rans),
-                          ("context", context)):
+                          ("context", context), ("huffman", huffman),
+                          ("sparse_huffman", sparse_huffman),
+                          ("sparse_index_map", sparse_index_map)):
         mine = [kernel for kernel in kernels if kernel["coder"] == coder]
         if mine:
             for kernel, indices in zip(mine, decode(mine, stored["kernels"]), strict=True):
@@ -189,7 +191,93 @@ def context(kernels, buffers):
     return [matrix.ravel() + centre[number] for number, matrix in enumerate(out)]
 
 
-@pytest.mark.parametrize("coder", ["raw", "index_map", "rans", "context"])
+def columns_of(kernel):
+    shape = kernel["shape"]
+    return (math.prod(shape[:-1]), shape[-1]) if len(shape) > 1 else (math.prod(shape), 1)
+
+
+def symbols_of(lengths, columns, bits):
+    """Take the next columns, each of so many symbols, from an iterator of bits."""
+    if 255 in lengths:
+        return [[list(lengths).index(255)] * count for count, _ in columns]
+    codewords, code, before = {}, 0, 0
+    for length, symbol in sorted((length, s) for s, length in enumerate(lengths) if length):
+        code <<= length - before
+        codewords[length, code], before, code = symbol, length, code + 1
+    found = []
+    for count, length in columns:
+        column, word = [], (0, 0)
+        for _ in range(length):
+            word = (word[0] + 1, word[1] << 1 | next(bits))
+            if word in codewords:
+                column.append(codewords[word])
+                word = (0, 0)
+        assert len(column) == count and word == (0, 0)
+        found.append(column)
+    return found
+
+
+def huffman(kernels, buffers):
+    tables = zlib.decompress(bytes(buffers["huffman_tables"]))
+    bits = iter(np.unpackbits(buffers["huffman_code"]).tolist())
+    lengths = iter(buffers["huffman_states"].tolist())
+    for kernel in kernels:
+        rows, columns = columns_of(kernel)
+        own, tables = tables[: kernel["k"]], tables[kernel["k"] :]
+        found = symbols_of(own, [(rows, next(lengths)) for _ in range(columns)], bits)
+        yield np.array(found).T.ravel()
+
+
+def filled(kernel, absent, rows_of_columns, symbols_of_columns):
+    matrix = np.full(columns_of(kernel), absent)
+    for column, (rows, symbols) in enumerate(zip(rows_of_columns, symbols_of_columns,
+                                                 strict=True)):
+        matrix[rows, column] = symbols
+    return matrix.ravel()
+
+
+def sparse_huffman(kernels, buffers):
+    buffers = {name.removeprefix("sparse_huffman_"): value for name, value in buffers.items()}
+    stored = zlib.decompress(bytes(buffers["tables"]))
+    absent, tables = np.frombuffer(stored, "<u2", len(kernels)), stored[2 * len(kernels) :]
+    bits = iter(np.unpackbits(buffers["code"]).tolist())
+    lengths, counts = (iter(buffers[name].tolist()) for name in ("states", "counts"))
+    rows_bytes = bytes(buffers["rows"])
+    for number, kernel in enumerate(kernels):
+        rows, columns = columns_of(kernel)
+        kind = np.dtype("u1" if rows <= 1 << 8 else "<u2" if rows <= 1 << 16 else "<u4")
+        own, tables = tables[: kernel["k"]], tables[kernel["k"] :]
+        count = [next(counts) for _ in range(columns)]
+        places = []
+        for size in count:
+            places.append(np.frombuffer(rows_bytes, kind, size))
+            rows_bytes = rows_bytes[size * kind.itemsize :]
+        found = symbols_of(own, [(size, next(lengths)) for size in count], bits)
+        yield filled(kernel, absent[number], places, found)
+
+
+def sparse_index_map(kernels, buffers):
+    absent = np.frombuffer(bytes(buffers["sparse_index_map_tables"]), "<u2")
+    gaps = iter(buffers["sparse_index_map_gaps"].tolist())
+    counts = iter(buffers["sparse_index_map_counts"].tolist())
+    code = bytes(buffers["sparse_index_map"])
+    for number, kernel in enumerate(kernels):
+        places, found = [], []
+        kind = np.dtype("u1" if kernel["k"] <= 256 else "<u2")
+        for _ in range(columns_of(kernel)[1]):
+            row, rows = -1, []
+            for _ in range(next(counts)):
+                gap = next(gaps)
+                row += gap + (gap < 255)
+                rows += [row] if gap < 255 else []
+            places.append(rows)
+            found.append(np.frombuffer(code, kind, len(rows)))
+            code = code[len(rows) * kind.itemsize :]
+        yield filled(kernel, absent[number], places, found)
+
+
+@pytest.mark.parametrize("coder", ["raw", "index_map", "rans", "context", "huffman",
+                                   "sparse_huffman", "sparse_index_map"])
 def test_a_stranger_reads_every_weight(tmp_path, container, coder):
     write_container(tmp_path / "model.h5", container, coder=coder)
     weights = read_as_specified(tmp_path / "model.h5")
