@@ -35,7 +35,7 @@ from cxcompress.representation.huffman import LONGEST, HuffmanCode, decode_colum
 from cxcompress.representation.sparse_columns import SparseColumns, read_gaps, write_gaps
 from cxcompress.representation.types import index_dtype
 
-MAX_ROWS = 1 << 17
+MAX_ROWS = 1 << 16
 """Kernels of longer columns are packed raw: a reader takes a step for each row."""
 _ONLY = 255
 """Stands for the length of the one codeword of a constant kernel, which takes no bits."""

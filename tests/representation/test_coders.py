@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from cxcompress import representation
 from cxcompress.representation import EncodedIndices, EncodedKernels, entropy_bits, index_dtype
+from cxcompress.representation.column_coders import MAX_ROWS as MAX_COLUMN
 from cxcompress.representation.rans import MAX_ROWS
 
 CODERS = ("raw", "index_map", "rans", "context", "huffman", "sparse_huffman",
@@ -192,6 +193,47 @@ def test_a_flipped_bit_of_a_rans_code_gives_an_error_or_valid_indices(rans_code,
     except ValueError:
         return
     assert decoded.shape == encoded.shape and decoded.max() < encoded.k
+
+
+@pytest.mark.parametrize("name", ["huffman", "sparse_huffman", "sparse_index_map"])
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_flipped_bit_of_a_column_coder_gives_an_error_or_valid_indices(name, data):
+    indices = laplace_indices(1200, 40, 2).reshape(60, 20)
+    encoded = representation.get(name).encode(indices, 40)
+    buffer = data.draw(st.sampled_from(sorted(encoded.buffers)))
+    content = np.frombuffer(encoded.buffers[buffer].tobytes(), np.uint8).copy()
+    bit = data.draw(st.integers(0, 8 * content.size - 1))
+    content[bit // 8] ^= 1 << bit % 8
+    try:
+        decoded = altered(encoded, buffer, content.view(encoded.buffers[buffer].dtype)).decode()
+    except ValueError:
+        return
+    assert decoded.shape == encoded.shape and decoded.max() < encoded.k
+
+
+def test_column_coders_leave_very_long_columns_to_raw():
+    indices = laplace_indices(MAX_COLUMN + 1, 16, 2)
+    for name in ("huffman", "sparse_huffman", "sparse_index_map"):
+        encoded = representation.get(name).encode(indices, 16)
+        assert encoded.coder == "raw"
+        assert_same(encoded.decode(), indices, 16)
+        assert representation.get(name).encode(indices[:-1], 16).coder == name
+
+
+def test_smallest_chooses_a_coder_for_each_kernel():
+    """Channels of different spread are for `context`, which leaves 3,000 levels to `raw`."""
+    spreads = np.exp(np.random.default_rng(0).normal(2, 1, 64))
+    spread = np.clip(np.random.default_rng(1).laplace(size=(500, 64), scale=spreads), -127, 127)
+    kernels = {"channels": (np.rint(spread + 127).astype(np.uint8), 255),
+               "levels": (laplace_indices(50_000, 3000, 40), 3000)}
+    encoded = representation.encode_smallest(kernels)
+    assert {path: kernel.coder for path, kernel in encoded.kernels.items()} == {
+        "channels": "context", "levels": "rans"}
+    alone = [representation.get(name).encode_kernels(kernels).nbytes for name in CODERS]
+    assert encoded.nbytes < min(alone)
+    for path, indices in encoded.decode().items():
+        assert_same(indices, *kernels[path])
 
 
 def test_most_flipped_bits_of_a_rans_code_are_noticed(rans_code):

@@ -33,7 +33,7 @@ from cxcompress.storage import (
     write_container,
 )
 
-CODERS = ("rans", "raw", "index_map", "smallest")
+CODERS = ("rans", "raw", "index_map", "sparse_huffman", "smallest")
 
 names = st.text(st.characters(exclude_categories=()), max_size=12)
 json_values = st.recursive(

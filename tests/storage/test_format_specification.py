@@ -245,7 +245,7 @@ def sparse_huffman(kernels, buffers):
     rows_bytes = bytes(buffers["rows"])
     for number, kernel in enumerate(kernels):
         rows, columns = columns_of(kernel)
-        kind = np.dtype("u1" if rows <= 1 << 8 else "<u2" if rows <= 1 << 16 else "<u4")
+        kind = np.dtype("u1" if rows <= 1 << 8 else "<u2")
         own, tables = tables[: kernel["k"]], tables[kernel["k"] :]
         count = [next(counts) for _ in range(columns)]
         places = []
