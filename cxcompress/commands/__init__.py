@@ -18,6 +18,7 @@ COMMANDS = {
     "predict": "find classes or cells in images with a compressed file, without TensorFlow",
     "bench": "latency, cold start and memory of a compressed file's plans on this machine",
     "export": "a compressed file as a .tflite or an ordinary Keras file",
+    "app": "a page on which a compressed file looks at pictures",
 }
 GUARDED = ("info", "predict", "bench")
 """Commands that open files of others and need no TensorFlow: they run in a child with limits."""

@@ -11,10 +11,6 @@ import signal
 import sys
 from collections.abc import Callable
 
-MOST_MEMORY = 16 * 2**30
-"""Bytes of address space; LiteRT maps more than it uses."""
-
-
 def guarded(command: Callable[[], int]) -> int:
     """The exit status of a command that runs in a forked child.
 
@@ -31,7 +27,9 @@ def guarded(command: Callable[[], int]) -> int:
     if child == 0:
         status = 1
         try:
-            _limit()
+            from cxcompress.runtime.limits import limit_memory
+
+            limit_memory()
             status = command()
         except SystemExit as ended:
             status = ended.code if isinstance(ended.code, int) else 1
@@ -56,12 +54,3 @@ def guarded(command: Callable[[], int]) -> int:
               file=sys.stderr)
         return 2
     return os.WEXITSTATUS(ended)
-
-
-def _limit() -> None:
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    most = MOST_MEMORY if hard == resource.RLIM_INFINITY else min(hard, MOST_MEMORY)
-    if soft == resource.RLIM_INFINITY or soft > most:
-        resource.setrlimit(resource.RLIMIT_AS, (most, hard))

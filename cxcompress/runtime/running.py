@@ -52,7 +52,7 @@ def load(path: str | os.PathLike, plan: str = AUTO, threads: int | None = None) 
     return RuntimeModel(_interpreter(str(path), file, threads), *facts, threads)
 
 
-def _read_and_filled(path, plan: str) -> tuple[_MemoryFile, tuple]:
+def _read_and_filled(path, plan: str) -> tuple[MemoryFile, tuple]:
     """The flatbuffer, and the model's facts; the container's own arrays are gone on return."""
     container = read_container(path)
     plan = chosen_plan(path, container.graph, container.card, plan)
@@ -122,10 +122,10 @@ def _checked_size(path, graph: Graph, shared: SharedWeights) -> int:
     return size
 
 
-def _filled(path, graph: Graph, shared: SharedWeights) -> _MemoryFile:
+def _filled(path, graph: Graph, shared: SharedWeights) -> MemoryFile:
     """The whole flatbuffer as a file in memory: LiteRT maps files, and would copy bytes."""
     size = _checked_size(path, graph, shared)
-    file = _MemoryFile(size)
+    file = MemoryFile(size)
     try:
         with mmap.mmap(file.descriptor, size) as memory, _crafted(path):
             fill(graph, shared, memory)
@@ -135,13 +135,31 @@ def _filled(path, graph: Graph, shared: SharedWeights) -> _MemoryFile:
     return file
 
 
-def _interpreter(name: str, file: _MemoryFile, threads: int):
+def graph_interpreter(path: str | os.PathLike, plan: str, threads: int | None = None):
+    """LiteRT's interpreter of a plan, slower but with every tensor kept; None without that plan.
+
+    Raises:
+        InputError: As `load`.
+    """
+    threads = _checked_threads(threads)
+    container = read_container(path)
+    if plan not in container.graph:
+        return None
+    file = _filled(path, container.graph[plan], container.shared)
+    return _interpreter(str(path), file, threads, keep_tensors=True)
+
+
+def _interpreter(name: str, file: MemoryFile, threads: int, keep_tensors: bool = False):
     """An interpreter over the file, which is closed."""
     try:
-        from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+        options = {} if not keep_tensors else {
+            "experimental_preserve_all_tensors": True,
+            # The delegate runs many operators as one and keeps nothing between them.
+            "experimental_op_resolver_type": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
         with _quiet():
-            interpreter = Interpreter(model_path=file.name, num_threads=threads)
+            interpreter = Interpreter(model_path=file.name, num_threads=threads, **options)
             interpreter.allocate_tensors()
     except ImportError as error:
         raise InputError("ai-edge-litert is not installed; run: pip install cxcompress") from error
@@ -168,7 +186,7 @@ def _quiet():
         os.close(nowhere)
 
 
-class _MemoryFile:
+class MemoryFile:
     """A file of `size` bytes that is gone when it is closed: anonymous where the system has such.
 
     What maps it keeps its content.
