@@ -89,7 +89,8 @@ def open_synthetic_ki67(name: str = "synthetic:ki67", *, size: int | None = None
     """Draw a collection of generated Ki-67 fields.
 
     Args:
-        name: `synthetic:ki67`, with a size `synthetic:ki67_128`.
+        name: `synthetic:ki67`, with a size `synthetic:ki67_128`; `synthetic:ki67wide` for more
+            laboratories (`ki67_variation.py`).
         size: Width and height in pixels; before the name's, which is 256 if not given.
         count: Number of fields in all parts, at least 24. Default 120, of 20 patients.
         seed: Another seed is another cohort.
@@ -100,12 +101,14 @@ def open_synthetic_ki67(name: str = "synthetic:ki67", *, size: int | None = None
     Raises:
         InputError: If the name or a number is out of range.
     """
-    from cxcompress.data.synthetic_ki67 import _is_test, generate_fields
+    from cxcompress.data.synthetic_ki67 import FIELD_MICRONS, _is_test, generate_fields
 
-    match = re.fullmatch(r"synthetic:ki67(?:_(\d{2,4}))?", name)
+    match = re.fullmatch(r"synthetic:ki67(wide)?(?:_(\d{2,4}))?", name)
     if match is None:
-        raise InputError(f"{name}: unknown; write synthetic:ki67 or synthetic:ki67_128")
-    size, count = int(size or match[1] or 256), 120 if count is None else int(count)
+        raise InputError(f"{name}: unknown; write synthetic:ki67, synthetic:ki67_128 or "
+                         "synthetic:ki67wide")
+    variation = "wide" if match[1] else "standard"
+    size, count = int(size or match[2] or 256), 120 if count is None else int(count)
     if not 64 <= size <= 2048:
         raise InputError(f"{name}: fields are drawn at 64 to 2048 pixels, not {size}")
     if count < 24:
@@ -113,7 +116,8 @@ def open_synthetic_ki67(name: str = "synthetic:ki67", *, size: int | None = None
                          f"not {count}")
     images = np.empty((count, size, size, 3), np.uint8)
     cells, patient_id = [], []
-    for row, (image, annotated, patient) in enumerate(generate_fields(count, size, seed)):
+    for row, (image, annotated, patient) in enumerate(
+            generate_fields(count, size, seed, variation=variation)):
         images[row] = image
         cells.append(annotated)
         patient_id.append(patient)
@@ -126,5 +130,5 @@ def open_synthetic_ki67(name: str = "synthetic:ki67", *, size: int | None = None
                           patients_known=True)
     return replace(
         Collection(name, "nuclei", NUCLEI, train, val, everything.select(np.flatnonzero(tests))),
-        patients_known=True, synthetic=True,
+        patients_known=True, synthetic=True, microns_per_pixel=FIELD_MICRONS / size,
         credit="Generated fields, no patient data; not for any statement about real tissue.")
