@@ -15,6 +15,7 @@ from PIL import Image
 
 from cxcompress.data.collection import Collection, Part
 from cxcompress.data.density_maps import REACH, density_maps
+from cxcompress.data.orientations import oriented
 from cxcompress.data.stain_augmentation import StainAugmentation
 from cxcompress.errors import InputError
 from cxcompress.images import Preprocessing
@@ -93,7 +94,7 @@ class DensityBatches(keras.utils.PyDataset):
             inputs = self.stain(inputs, random)
         if self.augment:
             way = int(random.integers(8))
-            inputs, maps = turned(inputs, way), turned(maps, way)
+            inputs, maps = oriented(inputs, way), oriented(maps, way)
         return inputs, maps
 
 
@@ -104,12 +105,6 @@ def resized(image: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     return np.stack([
         np.asarray(Image.fromarray(np.ascontiguousarray(image[..., channel])).resize(
             (side, side), Image.Resampling.BILINEAR)) for channel in range(image.shape[-1])], -1)
-
-
-def turned(image: np.ndarray, way: int) -> np.ndarray:
-    """A square image `(size, size, c)` in one of its eight orientations, `way` 0 to 7."""
-    image = np.rot90(image, way % 4)
-    return image[:, ::-1] if way >= 4 else image
 
 
 class WeightedSquaredError(keras.losses.Loss):
