@@ -10,8 +10,9 @@ basin is a cell. A cell's place is its basin's centroid.
 
 A found cell is right if it can be paired with an annotated cell of the same class at most 20
 pixels away, one to one. Where several pairings are possible the one with the most pairs counts, so
-that the order of the cells does not matter. (The original scripts look for the nearest found cell
-of each annotated one and count *distinct* choices, which depends on crowding.)
+that the order of the cells does not matter. `matching="paper"` counts as the original scripts do:
+each annotated cell chooses its nearest found one, and the *distinct* choices are right, which
+depends on crowding.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ class NucleiTask:
     def record(
         self, outputs: ArrayLike, labels: Sequence[NDArray], image_id: ArrayLike,
         patient_id: ArrayLike, thresholds: Sequence[float] | None = None,
+        matching: str = "one-to-one",
     ) -> CellMatches:
         """Counts of right, wrong and missed cells beside the annotated ones.
 
@@ -84,14 +86,28 @@ class NucleiTask:
             labels: n arrays int `(cells, 3)`: x, y in pixels of the maps, label_id.
             image_id, patient_id: str `(n,)`.
             thresholds: As for `findings`.
+            matching: A key of `MATCHINGS`.
         """
-        found = self.findings(outputs, thresholds)
+        return self.record_of_cells(self.findings(outputs, thresholds), labels, image_id,
+                                    patient_id, matching)
+
+    def record_of_cells(
+        self, found: Sequence[NDArray], labels: Sequence[NDArray], image_id: ArrayLike,
+        patient_id: ArrayLike, matching: str = "one-to-one",
+    ) -> CellMatches:
+        """`record` of cells that are found already.
+
+        Args:
+            found, labels: n arrays `(cells, 3)` each: x, y in pixels of the maps, label_id.
+            image_id, patient_id, matching: As for `record`.
+        """
+        pairs = MATCHINGS[matching]
         columns = range(1, len(self.classes) + 1)
 
         def of(cells: NDArray, column: int) -> NDArray:
             return cells[cells[:, 2] == column][:, :2]
 
-        tp = np.array([[matched_pairs(of(cells, column), of(annotated, column))
+        tp = np.array([[pairs(of(cells, column), of(annotated, column))
                         for column in columns]
                        for cells, annotated in zip(found, labels, strict=True)], np.int64)
         true, predicted = (
@@ -233,3 +249,23 @@ def matched_pairs(found: NDArray, annotated: NDArray) -> int:
     graph = csr_array((np.ones(len(columns), bool), columns, np.cumsum([0, *counts])),
                       shape=(len(found), len(annotated)))
     return int((maximum_bipartite_matching(graph) >= 0).sum())
+
+
+def distinct_nearest(found: NDArray, annotated: NDArray) -> int:
+    """Found cells that are the nearest one of an annotated cell, at most 20 pixels away.
+
+    Args:
+        found, annotated: `(cells, 2)`: x, y.
+
+    Reference: `evaluation.py` of PathoNet (Negahbani et al. 2021).
+    """
+    from scipy.spatial import KDTree
+
+    if not len(found) or not len(annotated):
+        return 0
+    distance, nearest = KDTree(found).query(annotated)
+    return len(np.unique(nearest[distance <= MATCH_DISTANCE]))
+
+
+MATCHINGS = {"one-to-one": matched_pairs, "paper": distinct_nearest}
+"""How found and annotated cells are paired."""

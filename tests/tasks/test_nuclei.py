@@ -16,7 +16,13 @@ from cxcompress.data import open_collection
 from cxcompress.data.density_maps import PEAK, density_maps
 from cxcompress.errors import InputError
 from cxcompress.tasks import CellMatches, NucleiTask
-from cxcompress.tasks.nuclei import MATCH_DISTANCE, distance_peaks, matched_pairs
+from cxcompress.tasks.nuclei import (
+    MATCH_DISTANCE,
+    MATCHINGS,
+    distance_peaks,
+    distinct_nearest,
+    matched_pairs,
+)
 
 TASK = NucleiTask(("positive", "negative", "lymphocyte"))
 
@@ -89,6 +95,29 @@ def test_pairs_are_the_most_that_one_to_one_pairing_allows(seed, found, annotate
     expected = (far[linear_sum_assignment(far)] == 0).sum() if found and annotated else 0
     assert matched_pairs(one, other) == expected == matched_pairs(other, one)
     assert matched_pairs(one[::-1], rng.permutation(other)) == expected
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 12), st.integers(0, 12))
+@settings(max_examples=60, deadline=None)
+def test_the_papers_rule_counts_distinct_nearest_cells_and_never_more_than_pairs(
+    seed, found, annotated
+):
+    rng = np.random.default_rng(seed)
+    one, other = rng.uniform(0, 60, (found, 2)), rng.uniform(0, 60, (annotated, 2))
+    chosen = set()
+    for cell in other:
+        gaps = np.hypot(*(one - cell).T) if found else np.array([])
+        if len(gaps) and gaps.min() <= MATCH_DISTANCE:
+            chosen.add(int(gaps.argmin()))
+    assert distinct_nearest(one, other) == len(chosen) <= matched_pairs(one, other)
+
+
+def test_both_rules_are_chosen_by_name():
+    cells = np.array([[50, 50, 1], [54, 50, 1]])
+    found = [np.array([[51, 50, 1], [40, 50, 1]])]
+    tp = {rule: TASK.record_of_cells(found, [cells], ["a"], ["p"], rule).tp[0, 0]
+          for rule in MATCHINGS}
+    assert tp == {"one-to-one": 2, "paper": 1}
 
 
 def test_a_cell_of_another_class_is_no_match():
