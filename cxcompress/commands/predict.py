@@ -14,8 +14,9 @@ import numpy as np
 
 from cxcompress.commands.command_line import OneLineParser, run
 from cxcompress.errors import InputError
-from cxcompress.images import image_files
+from cxcompress.images import image_files, read_image
 from cxcompress.images.reading import DICOM_SUFFIXES, image_shape
+from cxcompress.reporting.cell_pictures import cell_geojson, cell_picture
 from cxcompress.reporting.tables import number, text_table
 from cxcompress.runs import progress, write_atomic
 
@@ -26,7 +27,6 @@ DISCLAIMER = "cxcompress is a research tool, not a medical device."
 LARGEST_FIELD = 2048
 """Pixels a side of what may be one field of the training; SHIDC's have 1228."""
 ODD_ASPECT = 1.25
-COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 def build_parser() -> OneLineParser:
@@ -130,32 +130,8 @@ def _cells_row(path: Path, cells: np.ndarray, model: RuntimeModel) -> dict[str, 
 def _write_cells(arguments, path: Path, cells: np.ndarray, model: RuntimeModel) -> None:
     for output in _outputs_of_cells(arguments, path):
         output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(output, _geojson(cells, model) if output.suffix == ".geojson"
-                     else _annotated(path, cells))
-
-
-def _geojson(cells: np.ndarray, model: RuntimeModel) -> bytes:
-    return json.dumps({"type": "FeatureCollection", "features": [
-        {"type": "Feature", "geometry": {"type": "Point", "coordinates": [float(x), float(y)]},
-         "properties": {"objectType": "detection",
-                        "classification": {"name": model.classes[int(label) - 1]}}}
-        for x, y, label in cells]}).encode()
-
-
-def _annotated(path: Path, cells: np.ndarray) -> bytes:
-    from PIL import Image, ImageDraw
-
-    from cxcompress.images import read_image
-
-    picture = Image.fromarray(read_image(path)).convert("RGB")
-    draw = ImageDraw.Draw(picture)
-    radius = max(3, min(picture.size) // 64)
-    for x, y, label in cells:
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), width=2,
-                     outline=COLOURS[int(label - 1) % len(COLOURS)])
-    image = io.BytesIO()
-    picture.save(image, "PNG")
-    return image.getvalue()
+        write_atomic(output, cell_geojson(cells, model.classes) if output.suffix == ".geojson"
+                     else cell_picture(read_image(path), cells))
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
