@@ -14,7 +14,9 @@ import numpy as np
 
 from cxcompress.commands.command_line import OneLineParser, run
 from cxcompress.errors import InputError
-from cxcompress.images import image_files
+from cxcompress.images import image_files, read_image
+from cxcompress.images.reading import DICOM_SUFFIXES, image_shape
+from cxcompress.reporting.cell_pictures import cell_geojson, cell_picture
 from cxcompress.reporting.tables import number, text_table
 from cxcompress.runs import progress, write_atomic
 
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     from cxcompress.runtime import RuntimeModel
 
 DISCLAIMER = "cxcompress is a research tool, not a medical device."
-COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+LARGEST_FIELD = 2048
+"""Pixels a side of what may be one field of the training; SHIDC's have 1228."""
+ODD_ASPECT = 1.25
 
 
 def build_parser() -> OneLineParser:
@@ -36,6 +40,9 @@ def build_parser() -> OneLineParser:
     add("images", nargs="+", help="PNG, JPEG, BMP, TIFF or DICOM files, or folders of them")
     add("--plan", default="auto", help="float32, int8, static_int8 or auto: the file's own (auto)")
     add("--threads", type=int, help="threads of the interpreter (one a core, 4 at most)")
+    add("--microns_per_pixel", type=float, metavar="UM", help="nuclei: scale of the pictures, 0.25 "
+        "at 40x of most scanners; fields of any size are then looked at at the model's own scale. "
+        "Without it a picture is taken as one field as large as those of the training")
     add("--json", action="store_true", help="JSON instead of a table")
     add("--csv", metavar="FILE", help="write one row an image")
     add("--geojson", metavar="FOLDER", help="nuclei: one GeoJSON file an image, as QuPath reads it")
@@ -61,12 +68,14 @@ def predict(arguments: argparse.Namespace) -> str:
     _check_outputs(arguments, paths)
     model = runtime.load(arguments.model, arguments.plan, arguments.threads)
     nuclei = model.card.task == "nuclei"
+    if arguments.microns_per_pixel is not None and not nuclei:
+        raise InputError(f"{arguments.model}: finds no nuclei; leave --microns_per_pixel out")
     if not nuclei and (arguments.geojson or arguments.annotated):
         raise InputError(f"{arguments.model}: finds {', '.join(model.classes) or 'no cells'}; "
                          "--geojson and --annotated are for models of nuclei")
     rows = []
     for path in progress(paths, "Images", total=len(paths)):
-        found = model.predict_images([path])
+        found = model.predict_images([path], arguments.microns_per_pixel)
         if nuclei:
             rows.append(_cells_row(path, found[0], model))
             _write_cells(arguments, path, found[0], model)
@@ -81,7 +90,7 @@ def predict(arguments: argparse.Namespace) -> str:
         return json.dumps({"model": arguments.model, "plan": model.plan,
                            "synthetic": model.card.synthetic, "notice": DISCLAIMER,
                            "images": rows}, indent=2, ensure_ascii=False)
-    return _text(rows, model)
+    return _text(rows, model, arguments)
 
 
 def _outputs_of_cells(arguments: argparse.Namespace, path: Path) -> list[Path]:
@@ -121,32 +130,8 @@ def _cells_row(path: Path, cells: np.ndarray, model: RuntimeModel) -> dict[str, 
 def _write_cells(arguments, path: Path, cells: np.ndarray, model: RuntimeModel) -> None:
     for output in _outputs_of_cells(arguments, path):
         output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(output, _geojson(cells, model) if output.suffix == ".geojson"
-                     else _annotated(path, cells))
-
-
-def _geojson(cells: np.ndarray, model: RuntimeModel) -> bytes:
-    return json.dumps({"type": "FeatureCollection", "features": [
-        {"type": "Feature", "geometry": {"type": "Point", "coordinates": [float(x), float(y)]},
-         "properties": {"objectType": "detection",
-                        "classification": {"name": model.classes[int(label) - 1]}}}
-        for x, y, label in cells]}).encode()
-
-
-def _annotated(path: Path, cells: np.ndarray) -> bytes:
-    from PIL import Image, ImageDraw
-
-    from cxcompress.images import read_image
-
-    picture = Image.fromarray(read_image(path)).convert("RGB")
-    draw = ImageDraw.Draw(picture)
-    radius = max(3, min(picture.size) // 64)
-    for x, y, label in cells:
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), width=2,
-                     outline=COLOURS[int(label - 1) % len(COLOURS)])
-    image = io.BytesIO()
-    picture.save(image, "PNG")
-    return image.getvalue()
+        write_atomic(output, cell_geojson(cells, model.classes) if output.suffix == ".geojson"
+                     else cell_picture(read_image(path), cells))
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
@@ -167,7 +152,31 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _text(rows: Sequence[dict[str, Any]], model: RuntimeModel) -> str:
+def _scale_note(
+    arguments: argparse.Namespace, paths: Sequence[Path], model: RuntimeModel
+) -> str | None:
+    """What is to be said of pictures whose scale was not given."""
+    if arguments.microns_per_pixel is not None:
+        return None
+    trained = model.preprocessing().microns_per_pixel
+    advice = "; give --microns_per_pixel"
+    width = f"{trained * model.input_shape[1]:.0f} µm wide" if trained else "as large"
+    for path in paths:
+        if path.suffix.lower() in DICOM_SUFFIXES:
+            continue
+        height, wide, _ = image_shape(path)
+        if max(height, wide) > ODD_ASPECT * min(height, wide):
+            return f"{path}: not square, so its nuclei are distorted{advice}"
+        if min(height, wide) > LARGEST_FIELD:
+            return (f"{path}: {wide}x{height} pixels were taken as one field {width}, as those of "
+                    f"the training; that is hardly so, and its counts mean little{advice}")
+    return (f"each picture was taken as one field {width}, as those of the training"
+            f"{advice} if it is not")
+
+
+def _text(
+    rows: Sequence[dict[str, Any]], model: RuntimeModel, arguments: argparse.Namespace
+) -> str:
     table = []
     for row in rows:
         line = {"image": row["image"]}
@@ -188,6 +197,8 @@ def _text(rows: Sequence[dict[str, Any]], model: RuntimeModel) -> str:
                      "the H&E guidelines")
         if any(row.get("too_few_nuclei") for row in rows):
             notes.append("fewer than 500 tumour nuclei in an image: too few for a Ki-67 index")
+        if note := _scale_note(arguments, [Path(row["image"]) for row in rows], model):
+            notes.append(note)
     if model.card.synthetic:
         notes.append("this model was trained on generated data: its findings mean nothing in a "
                      "patient")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cxcompress.commands.command_line import parser, run, start_tensorflow
+from cxcompress.commands.train_nuclei import add_nuclei_flags, fit_nuclei, slide_preprocessing
 from cxcompress.errors import InputError
 from cxcompress.reporting.tables import interval, text_table
 from cxcompress.runs import RunFolder, atomic_path
@@ -43,7 +44,7 @@ def add_training_flags(parse: argparse.ArgumentParser) -> None:
     add("--weight_decay", type=float, default=0.0, help="AdamW's; 0 is Adam (0)")
     add("--label_smoothing", type=float, default=0.0,
         help="share of every training label that is spread evenly, 0 to 1 (0)")
-    add("--crop", type=int, help="fields of nuclei: side of the squares trained on (whole fields)")
+    add_nuclei_flags(parse)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,7 +93,8 @@ def train(arguments: argparse.Namespace) -> str:
                                 activation=ACTIVATIONS[collection.task])
 
         if collection.task == "nuclei":
-            model, history = _fit_nuclei(network, study, arguments, path / "state")
+            study = slide_preprocessing(study, arguments)
+            model, history = fit_nuclei(network, study, arguments, path / "state")
         else:
             model = network(arguments.size)
             history = _fit_classes(model, study, arguments)
@@ -109,20 +111,6 @@ def _fit_classes(model, study, arguments: argparse.Namespace) -> dict[str, list[
         patience=arguments.patience, seed=arguments.seed,
         augmentation=Augmentation() if arguments.augment else None,
         weight_decay=arguments.weight_decay, label_smoothing=arguments.label_smoothing)
-
-
-def _fit_nuclei(network: Callable, study, arguments: argparse.Namespace, state: Path):
-    """A network of whole fields, with the weights of one that was trained on crops."""
-    from cxcompress.training import fit_density
-
-    twin = network(arguments.crop or arguments.size)
-    history = fit_density(
-        twin, study.collection, study.preprocessing, epochs=arguments.epochs,
-        learning_rate=arguments.lr, batch_size=arguments.batch_size, crop=arguments.crop,
-        seed=arguments.seed, state_folder=state)
-    model = network(arguments.size)
-    model.set_weights(twin.get_weights())
-    return model, history
 
 
 def judge_and_write(

@@ -73,6 +73,7 @@ class Collection:
         patients_known: Whether `patient_id` is more than a copy of `image_id`.
         synthetic: Whether the images are generated; every report says so.
         credit: Whom to credit and under which terms; may be empty.
+        microns_per_pixel: Of all stored images, where it is known; slides only.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Collection:
     patients_known: bool = False
     synthetic: bool = False
     credit: str = ""
+    microns_per_pixel: float | None = None
 
     @property
     def title(self) -> str:

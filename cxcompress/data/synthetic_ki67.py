@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from cxcompress.data.ki67_variation import widened
 from cxcompress.errors import InputError
 
 POSITIVE, NEGATIVE, LYMPHOCYTE = 1, 2, 3
@@ -53,6 +54,9 @@ DAB = np.array([0.268, 0.570, 0.776])
 DAB_DARK = np.array([0.455, 0.550, 0.700])
 
 FIELDS_PER_PATIENT = 6
+FIELD_MICRONS = 205.0
+"""Width of every field, where tumour nuclei are as wide as in breast cancer, about 10 µm."""
+VARIATIONS = ("standard", "wide")
 
 # All lengths below are in units of 1/256 of the field's width: one pixel at size 256.
 _FIELD = 256.0
@@ -83,6 +87,8 @@ class _Patient:
     noise: float
     jpeg_quality: int
     jpeg_subsampling: int
+    elongation: float = 1.0  # of tumour nuclei, times what the growth pattern gives
+    granularity: float = 1.0  # of the DAB in positive nuclei, relative
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,7 @@ def generate_fields(
     *,
     first: int = 0,
     fields_per_patient: int = FIELDS_PER_PATIENT,
+    variation: str = "standard",
 ) -> Iterator[tuple[NDArray, NDArray, str]]:
     """Yields `count` fields, one at a time.
 
@@ -138,6 +145,8 @@ def generate_fields(
         seed: Any integer >= 0.
         first: Position of the first field in the seed's endless series.
         fields_per_patient: Consecutive fields that share a patient.
+        variation: `"standard"`, one laboratory's breast tumours, or `"wide"`, see
+            `ki67_variation.py`.
 
     Yields:
         image: uint8 `(size, size, 3)`, RGB, decoded from the JPEG that `write_fields` writes.
@@ -153,8 +162,10 @@ def generate_fields(
         >>> image.shape, cells.shape[1], patient_id
         ((128, 128, 3), 3, 'p0000')
     """
-    _check(count, size, seed, first, fields_per_patient)
-    for jpeg, cells, patient_id, _ in _encoded_fields(count, size, seed, first, fields_per_patient):
+    _check(count, size, seed, first, fields_per_patient, variation)
+    for jpeg, cells, patient_id, _ in _encoded_fields(
+        count, size, seed, first, fields_per_patient, variation
+    ):
         yield np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")), cells, patient_id
 
 
@@ -178,6 +189,7 @@ def write_fields(
     *,
     first: int = 0,
     fields_per_patient: int = FIELDS_PER_PATIENT,
+    variation: str = "standard",
     overwrite: bool = False,
 ) -> Path:
     """Writes fields in SHIDC-B-Ki-67's layout, as `Train/p0000_00.jpg` with `Train/p0000_00.json`.
@@ -189,7 +201,7 @@ def write_fields(
     Args:
         folder: To be created; may exist if it is empty.
         count: Number of fields; more than one patient's worth.
-        size, seed, first, fields_per_patient: As in `generate_fields`.
+        size, seed, first, fields_per_patient, variation: As in `generate_fields`.
         overwrite: Replace a folder that this function wrote. No other folder is ever replaced.
 
     Returns:
@@ -199,7 +211,7 @@ def write_fields(
         InputError: The folder is in use, or `count` leaves a part without a patient.
         ValueError: An argument is out of range.
     """
-    _check(count, size, seed, first, fields_per_patient)
+    _check(count, size, seed, first, fields_per_patient, variation)
     folder = Path(folder).resolve()
     patients = range(first // fields_per_patient, -(-(first + count) // fields_per_patient))
     tests = sum(_is_test(patient) for patient in patients)
@@ -221,7 +233,7 @@ def write_fields(
         for part in ("Train", "Test"):
             (staging / "new" / part).mkdir(parents=True)
         cells_of_kind = np.zeros(4, int)
-        series = _encoded_fields(count, size, seed, first, fields_per_patient)
+        series = _encoded_fields(count, size, seed, first, fields_per_patient, variation)
         for jpeg, cells, patient_id, index in series:
             part = "Test" if _is_test(index // fields_per_patient) else "Train"
             stem = staging / "new" / part / f"{patient_id}_{index % fields_per_patient:02d}"
@@ -236,6 +248,8 @@ def write_fields(
             "seed": seed,
             "first": first,
             "fields_per_patient": fields_per_patient,
+            "variation": variation,
+            "microns_per_pixel": FIELD_MICRONS / size,
             "cells": {str(label): int(cells_of_kind[label]) for label in (1, 2, 3)},
         }
         (staging / "new" / _MARKER).write_text(json.dumps(about, indent=1) + "\n")
@@ -247,7 +261,9 @@ def write_fields(
     return folder
 
 
-def _check(count: int, size: int, seed: int, first: int, fields_per_patient: int) -> None:
+def _check(
+    count: int, size: int, seed: int, first: int, fields_per_patient: int, variation: str
+) -> None:
     if count < 0 or first < 0 or seed < 0:
         raise ValueError(
             f"count, first and seed must be at least 0. Received: {count}, {first}, {seed}"
@@ -256,6 +272,8 @@ def _check(count: int, size: int, seed: int, first: int, fields_per_patient: int
         raise ValueError(f"size must be 64 to 2048 pixels. Received: {size}")
     if fields_per_patient < 1:
         raise ValueError(f"fields_per_patient must be at least 1. Received: {fields_per_patient}")
+    if variation not in VARIATIONS:
+        raise ValueError(f"variation is one of {', '.join(VARIATIONS)}. Received: {variation!r}")
 
 
 def _check_replaceable(folder: Path, overwrite: bool) -> None:
@@ -277,7 +295,7 @@ def _is_test(patient: int) -> bool:
 
 
 def _encoded_fields(
-    count: int, size: int, seed: int, first: int, fields_per_patient: int
+    count: int, size: int, seed: int, first: int, fields_per_patient: int, variation: str
 ) -> Iterator[tuple[bytes, NDArray, str, int]]:
     """Yields JPEG bytes, cells, patient_id and the field's position in the series."""
     patient, number = None, -1
@@ -285,6 +303,8 @@ def _encoded_fields(
         if patient is None or index // fields_per_patient != number:
             number = index // fields_per_patient
             patient = _draw_patient(number, _generator(seed, number, 0))
+            if variation == "wide":
+                patient = widened(patient, _generator(seed, number, 0, 1))
         # Three streams, so that the layout does not depend on how many pixels are drawn.
         layout, texture, camera = (
             np.random.default_rng(sequence)
@@ -388,6 +408,7 @@ def _lay_out(patient: _Patient, rng: np.random.Generator) -> _Scene:
     slope_y, slope_x = np.gradient(relief)
     along = np.arctan2(slope_y, slope_x) + (np.pi / 2 if patient.pattern == "cords" else 0.0)
     elongation = {"glands": 1.45, "cords": 1.3}.get(patient.pattern, 1.18)
+    elongation *= patient.elongation
 
     hotspot = _smooth_noise(rng, 90.0, _GRID)
     odds = np.log(patient.ki67 / (1 - patient.ki67)) + rng.normal(0, 0.25)
@@ -507,7 +528,8 @@ def _positive(
         rim=rng.uniform(-0.1, 0.25),
         uneven=rng.uniform(0.08, 0.25),
         # Weak staining is speckled, strong staining is nearly even.
-        clumps=rng.uniform(0.3, 0.5) if grade == 0 else rng.uniform(0.14, 0.32),
+        clumps=patient.granularity
+        * (rng.uniform(0.3, 0.5) if grade == 0 else rng.uniform(0.14, 0.32)),
         fine=rng.uniform(0.3, 0.8),
         softness=rng.gamma(4.0, 0.28) + 0.5,
         nucleoli=_nucleoli(rng, radius, rng.poisson(0.5), 0.45),

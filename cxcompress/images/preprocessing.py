@@ -9,6 +9,7 @@ Training, runtime and app all call this one implementation; `to_dict` goes into 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -54,8 +55,9 @@ class Preprocessing:
         mean: One number, or one per channel.
         std: One number, or one per channel; positive.
         resize: A key of `RESIZE_METHODS`.
-        microns_per_pixel: Resolution of the slides that the model was trained on; None for
-            radiographs. A fact for the card: `__call__` does not use it.
+        microns_per_pixel: Resolution of the slides that the model was trained on, at the size of
+            its input; None for radiographs. `__call__` does not use it; fields of a known scale
+            are resized to it (`tasks/whole_fields.py`).
 
     Raises:
         ValueError: If a value is impossible.
@@ -160,6 +162,29 @@ class Preprocessing:
             inputs[row] = self(image)
         return inputs
 
+    def region(self, image: NDArray, box: tuple[float, float, float, float],
+               size: tuple[int, int]) -> NDArray[np.float32]:
+        """A part of a picture as input: what resizing the whole picture would give there.
+
+        Args:
+            image: uint8 or uint16 `(h, w)`, `(h, w, 1)` or `(h, w, 3)`.
+            box: Left, top, right and bottom in pixels of the picture, within it.
+            size: Height and width of the result.
+
+        Returns:
+            float32 `(*size, channels)`.
+        """
+        if image.ndim == 2:
+            image = image[..., None]
+        left, top, right, bottom = box
+        # The filter reaches this far beyond the box; only those pixels are converted.
+        reach = 2 + math.ceil(2 * max(1, (right - left) / size[1], (bottom - top) / size[0]))
+        first = max(0, math.floor(left) - reach), max(0, math.floor(top) - reach)
+        cut = image[first[1]:math.ceil(bottom) + reach, first[0]:math.ceil(right) + reach]
+        values, white = self._match_channels(cut)
+        inside = (left - first[0], top - first[1], right - first[0], bottom - first[1])
+        return self._scaled(self._resized(values, white, size, inside), white)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back."""
         return {key: list(value) if isinstance(value, tuple) else value
@@ -188,11 +213,14 @@ class Preprocessing:
             return (red + green + blue)[..., None], white
         return image.astype(np.float32), white
 
-    def _resized(self, values: NDArray, white: float) -> NDArray[np.float32]:
-        height, width = self.size
+    def _resized(
+        self, values: NDArray, white: float, size: tuple[int, int] | None = None,
+        box: tuple[float, float, float, float] | None = None,
+    ) -> NDArray[np.float32]:
+        height, width = size or self.size
         method = RESIZE_METHODS[self.resize]
         channels = [np.asarray(Image.fromarray(np.ascontiguousarray(values[..., c])).resize(
-            (width, height), method)) for c in range(values.shape[-1])]
+            (width, height), method, box)) for c in range(values.shape[-1])]
         # Bicubic overshoots beside sharp edges.
         return np.clip(np.stack(channels, -1), 0, white)
 

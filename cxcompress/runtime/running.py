@@ -316,12 +316,17 @@ class RuntimeModel:
         return np.concatenate([
             preprocessing.batch([_pixels(image, preprocessing.channels)]) for image in images])
 
-    def predict_images(self, images: Sequence) -> Findings | list[NDArray[np.float64]]:
+    def predict_images(
+        self, images: Sequence, microns_per_pixel: float | None = None
+    ) -> Findings | list[NDArray[np.float64]]:
         """What the model finds in pictures.
 
         Args:
             images: File names (PNG, JPEG, BMP, TIFF, DICOM), Pillow images, or uint8 or uint16
                 arrays `(h, w)` or `(h, w, 3)`.
+            microns_per_pixel: Of fields of nuclei, where it is known: they are looked at in
+                tiles at the scale that the model was trained at, whatever their size. Without
+                it each picture is taken as one field of the size that the model was trained on.
 
         Returns:
             `Findings` of all images; for nuclei a list of cells an image, float `(cells, 3)`:
@@ -338,6 +343,8 @@ class RuntimeModel:
                              "compress it again with --data_path, or use predict(inputs)")
         preprocessing = self.preprocessing()
         task = tasks.get(self.card.task, self.classes, self.card.from_logits)
+        if self.card.task == "nuclei" and microns_per_pixel is not None:
+            return self._cells_at_scale(images, microns_per_pixel, preprocessing, task)
         outputs, factors = [], []
         for image in images:
             image = _pixels(image, preprocessing.channels)
@@ -351,6 +358,17 @@ class RuntimeModel:
         if self.card.task == "multilabel" and self.card.thresholds:
             return task.findings(outputs, self.card.thresholds)
         return task.findings(outputs)
+
+    def _cells_at_scale(self, images: Sequence, microns_per_pixel: float,
+                        preprocessing: Preprocessing, task) -> list[NDArray[np.float64]]:
+        from cxcompress.tasks.whole_fields import cells_of_field, network_scale
+
+        if preprocessing.microns_per_pixel is None:
+            raise InputError(f"{self.name}: its card does not say at which scale it was trained; "
+                             "leave the microns per pixel out")
+        scale = network_scale(microns_per_pixel, preprocessing.microns_per_pixel)
+        return [cells_of_field(_pixels(image, preprocessing.channels), self.predict, preprocessing,
+                               task, self.card.thresholds, scale) for image in images]
 
     def info(self) -> dict[str, Any]:
         """Facts: file, plans, input, card."""

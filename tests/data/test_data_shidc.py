@@ -20,8 +20,9 @@ def test_a_written_folder_and_the_collection_show_the_same_fields(tmp_path):
     drawn = open_collection("synthetic:ki67_64", count=24, seed=2)
     assert recorded.task == drawn.task == "nuclei" and recorded.classes == drawn.classes
     assert set(recorded.test.patient_id) == set(drawn.test.patient_id)
-    assert recorded.val is None and recorded.patients_known and not recorded.synthetic
-    assert drawn.synthetic and drawn.patients_known
+    assert recorded.val is None and recorded.patients_known and drawn.patients_known
+    assert recorded.synthetic and drawn.synthetic
+    assert recorded.microns_per_pixel == drawn.microns_per_pixel > 3
     for position in range(len(recorded.test)):
         np.testing.assert_array_equal(recorded.test.images[position], drawn.test.images[position])
         np.testing.assert_array_equal(recorded.test.labels[position], drawn.test.labels[position])
@@ -39,7 +40,7 @@ def test_generated_parts_share_no_patient():
 def test_faults_are_named(tmp_path):
     (tmp_path / "Train").mkdir()
     (tmp_path / "Train" / "p1_1.json").write_text("[]")
-    with pytest.raises(InputError, match="no images"):
+    with pytest.raises(InputError, match="has no image"):
         open_collection(tmp_path)
     Image.new("RGB", (8, 8)).save(tmp_path / "Train" / "p1_1.png")
     assert open_collection(tmp_path).train.labels[0].shape == (0, 3)
