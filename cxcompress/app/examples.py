@@ -47,4 +47,4 @@ def _radiograph(number: int) -> NDArray[np.uint8]:
 
     collection = open_synthetic_cxr(f"synthetic:cxr_{SIDE}", count=40, seed=number)
     labels = collection.test.labels
-    return np.asarray(collection.test.images[int(labels.sum(axis=1).argmax())])
+    return np.squeeze(collection.test.images[int(labels.sum(axis=1).argmax())])

@@ -137,7 +137,8 @@ class ModelProcess:
             child.kill()
             child.wait()
             for pipe in (child.stdin, child.stdout):
-                pipe.close()
+                with contextlib.suppress(OSError):  # what was not read yet is lost
+                    pipe.close()
 
     def _ask(self, question: dict, payload: bytes, seconds: float, subject: str):
         """Reply and arrays; InputError for what the child refuses, or if it is lost."""

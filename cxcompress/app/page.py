@@ -26,11 +26,14 @@ from cxcompress.app import answers, examples, pictures, uploads
 from cxcompress.app.model_process import Answer, ModelProcess
 from cxcompress.errors import InputError
 from cxcompress.evaluation.cut_offs import CutOffs
-from cxcompress.reporting.cell_pictures import COLOURS, cell_geojson
+from cxcompress.reporting.cell_pictures import COLOURS, cell_geojson, cell_picture
 from cxcompress.storage import is_container
 
 MODELS_FOLDER = "CXCOMPRESS_APP_MODELS"
 """Environment variable with the folder of bundled models; `cxcompress app --models` sets it."""
+_MAP_SIDE = 300
+"""Pixels of the field that is clicked on; a phone is 360 wide."""
+_SHOWN_FIELD = 1024
 UPLOAD = "a file of your own …"
 MODELS_KEPT = 4
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
@@ -66,15 +69,17 @@ def main() -> None:
     model, other = _models()
     if model is None:
         return
-    _facts(model, other)
+    facts = st.container(key="facts")
+    _cards(model, other)
     found = _pictures(model)
     if not found:
         st.text("Drop pictures above, or take an example.")
-        return
-    if model.card["task"] == "nuclei":
+    elif model.card["task"] == "nuclei":
         _nuclei(model, found)
     else:
         _classes(model, other, found)
+    with facts:  # last, since it says how long the answers took
+        _facts(model, other)
 
 
 def _plain(text: str) -> str:
@@ -135,16 +140,18 @@ def _one_model(place, label: str, options: list[str], bundled: dict[str, Path],
 
 
 def _facts(model: Model, other: Model | None) -> None:
-    """What is always in view: which model, how it runs, what it knows."""
-    with st.container(key="facts"):
-        for one in filter(None, (model, other)):
-            about = one.process.about
-            seconds = st.session_state.get("seconds", {}).get(one.key)
-            spent = f"{1000 * seconds:.1f} ms a picture · " if seconds else ""
-            generated = " · **trained on generated data**" if one.card["synthetic"] else ""
-            st.markdown(f"{_plain(one.name)} · {_plain(about['compression'])}, plan "
-                        f"{_plain(about['plan'])} · {spent}"
-                        f"{about['memory_bytes'] / 1e6:.0f} MB{generated}")
+    """What is always in view: which model, how it runs, what it was trained on."""
+    for one in filter(None, (model, other)):
+        about = one.process.about
+        seconds = st.session_state.get("seconds", {}).get(one.key)
+        spent = f"{1000 * seconds:.1f} ms a picture · " if seconds else ""
+        generated = " · **trained on generated data**" if one.card["synthetic"] else ""
+        st.markdown(f"{_plain(one.name)} · {_plain(about['compression'])}, plan "
+                    f"{_plain(about['plan'])} · {spent}"
+                    f"{about['memory_bytes'] / 1e6:.0f} MB{generated}")
+
+
+def _cards(model: Model, other: Model | None) -> None:
     with st.expander("Model card"):
         for one in filter(None, (model, other)):
             st.text(one.name)
@@ -271,7 +278,7 @@ def _bars(rows: list[dict[str, Any]], title: str = "") -> alt.Chart:
     """Probabilities as bars, the most probable first, a tick where the threshold is."""
     data = pd.DataFrame(rows)
     order = list(data["class"])
-    place = alt.Y("class:N", sort=order, title=None, axis=alt.Axis(labelLimit=170))
+    place = alt.Y("class:N", sort=order, title=None, axis=alt.Axis(labelLimit=170, labelOverlap=False))
     bars = alt.Chart(data).mark_bar().encode(
         x=alt.X("probability:Q", scale=alt.Scale(domain=[0, 1]), title="probability"),
         y=place, color=alt.Color("present:N", scale=alt.Scale(
@@ -283,7 +290,7 @@ def _bars(rows: list[dict[str, Any]], title: str = "") -> alt.Chart:
     if data["threshold"].notna().any():
         layers.append(alt.Chart(data).mark_tick(thickness=2, size=18, color="#888").encode(
             x="threshold:Q", y=place, tooltip=[alt.Tooltip("threshold", format=".3f")]))
-    chart = alt.layer(*layers).properties(height=max(90, 26 * len(rows)))
+    chart = alt.layer(*layers).properties(height=120 + 24 * len(rows))
     return chart.properties(title=title) if title else chart
 
 
@@ -313,7 +320,7 @@ def _finding_table(rows: list[dict[str, Any]], card: dict[str, Any]) -> None:
         data = data.drop(columns="threshold")
     if not data["of such pictures, had it"].any():
         data = data.drop(columns="of such pictures, had it")
-    st.dataframe(data, hide_index=True, column_config={
+    st.dataframe(data, hide_index=True, height=36 * (len(data) + 1) + 2, column_config={
         "probability": st.column_config.NumberColumn(format="%.3f"),
         "threshold": st.column_config.NumberColumn(format="%.3f")})
     if card["task"] == "multiclass":
@@ -349,17 +356,22 @@ def _nuclei(model: Model, found: list[uploads.Picture]) -> None:
     st.caption("TIL fraction: lymphocytes / all cells, not the stromal TIL percentage of the H&E "
                "guidelines.")
     cells = _cell_table(answer, model.card)
-    left, right = st.columns([3, 1])
+    left, right = st.columns([3, 2])
     with left:
-        event = st.altair_chart(_field(answer, cells, model.card["classes"]), width="stretch",
+        enlarge = max(1, _SHOWN_FIELD // max(answer.pixels.shape[:2]))
+        scale = answer.pixels.shape[1] / answer.size[1]
+        st.image(cell_picture(answer.pixels, answer.findings["cells"] * (scale, scale, 1),
+                              enlarge=enlarge), width="stretch")
+        st.caption(" · ".join(f":{colour}[●] {_plain(name)}" for colour, name in zip(
+            ("orange", "blue", "green"), facts["counts"], strict=False)))
+    with right:
+        event = st.altair_chart(_field(answer, cells, model.card["classes"]), width="content",
                                 on_select="rerun", key=f"field{number}")
         st.caption("Click a cell to see it, or choose its row in the table.")
-    with right:
-        table = st.dataframe(cells, hide_index=True, on_select="rerun", height=300,
+        table = st.dataframe(cells, hide_index=True, on_select="rerun", height=220,
                              selection_mode="single-row", key=f"cells{number}")
-        chosen = [point.get("cell") for point in event.selection.get("cell", [])
-                  if isinstance(point, dict)]
-        rows = table.selection.rows or [int(cell) - 1 for cell in chosen if cell is not None]
+        clicked = [point.get("cell") for point in event.selection.get("cell", [])]
+        rows = table.selection.rows or [int(cell) - 1 for cell in clicked if cell is not None]
         if rows and 0 <= rows[0] < len(cells):
             cell = cells.iloc[rows[0]]
             st.image(pictures.cell_crop(answer.pixels, answer.size, cell["x"], cell["y"]))
@@ -379,31 +391,26 @@ def _cell_table(answer: Answer, card: dict[str, Any]) -> pd.DataFrame:
 
 
 def _field(answer: Answer, cells: pd.DataFrame, classes: list[str]) -> alt.LayerChart:
-    """The field with a ring around every cell, which a click selects."""
+    """The field, small, with a mark on every cell, which a click selects."""
     height, width = answer.size
+    picture = Image.fromarray(answer.pixels).convert("RGB")
+    sizes = {"width": _MAP_SIDE, "height": round(_MAP_SIDE * height / width)}
     file = io.BytesIO()
-    Image.fromarray(answer.pixels).convert("RGB").save(file, "JPEG", quality=90)
+    picture.resize((2 * sizes["width"], 2 * sizes["height"])).save(file, "JPEG", quality=85)
     address = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
-    side = 620
-    sizes = {"width": side, "height": round(side * height / width)}
-    scales = {"x": alt.Scale(domain=[0, width], nice=False),
-              "y": alt.Scale(domain=[height, 0], nice=False)}
+    x = alt.X("x", scale=alt.Scale(domain=[0, width], nice=False), axis=None)
+    y = alt.Y("y", scale=alt.Scale(domain=[height, 0], nice=False), axis=None)
     middle = pd.DataFrame({"x": [width / 2], "y": [height / 2], "picture": [address]})
-    picture = alt.Chart(middle).mark_image(**sizes).encode(
-        x=alt.X("x", scale=scales["x"], axis=None), y=alt.Y("y", scale=scales["y"], axis=None),
-        url="picture")
-    select = alt.selection_point(name="cell", fields=["cell"], on="click", nearest=False)
-    rings = alt.Chart(cells).mark_point(size=130, strokeWidth=2).encode(
-        x=alt.X("x", scale=scales["x"], axis=None), y=alt.Y("y", scale=scales["y"], axis=None),
-        color=alt.Color("class:N", scale=alt.Scale(
-            domain=list(classes), range=list(COLOURS[:len(classes)])),
-            legend=alt.Legend(title=None, orient="bottom")),
-        shape=alt.Shape("class:N", scale=alt.Scale(
-            domain=list(classes), range=["circle", "square", "triangle-up", "diamond", "cross",
-                                         "triangle-down"][:len(classes)])),
-        fill=alt.value("rgba(0,0,0,0.001)"), tooltip=["cell", "class", "x", "y"],
-    ).add_params(select)
-    return alt.layer(picture, rings).properties(**sizes)
+    backdrop = alt.Chart(middle).mark_image(**sizes).encode(x=x, y=y, url="picture")
+    shapes = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
+    marks = alt.Chart(cells).mark_point(size=70, strokeWidth=1.5).encode(
+        x=x, y=y, tooltip=["cell", "class"], fill=alt.value("rgba(0,0,0,0.001)"),
+        color=alt.Color("class:N", legend=None, scale=alt.Scale(
+            domain=classes, range=list(COLOURS[:len(classes)]))),
+        shape=alt.Shape("class:N", legend=None, scale=alt.Scale(
+            domain=classes, range=shapes[:len(classes)])),
+    ).add_params(alt.selection_point(name="cell", fields=["cell"], on="click"))
+    return alt.layer(backdrop, marks).properties(**sizes)
 
 
 def _exports(model: Model, answered: list, cut_offs: CutOffs) -> None:

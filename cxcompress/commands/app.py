@@ -40,7 +40,8 @@ def command_line(arguments: argparse.Namespace) -> list[str]:
         "server.address": "localhost", "server.port": arguments.port,
         "server.headless": str(arguments.no_browser).lower(), "server.fileWatcherType": "none",
         "server.maxUploadSize": 500, "browser.gatherUsageStats": "false",
-        "client.toolbarMode": "minimal", "client.showErrorDetails": "none"}
+        "runner.magicEnabled": "false", "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "none"}
     return [sys.executable, "-m", "streamlit", "run", str(page),
             *(part for name, value in settings.items() for part in (f"--{name}", str(value)))]
 

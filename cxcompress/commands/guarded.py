@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable
 
+
 def guarded(command: Callable[[], int]) -> int:
     """The exit status of a command that runs in a forked child.
 
