@@ -26,12 +26,16 @@ import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cxcompress import __version__
 from cxcompress.errors import InputError
+
+current_command: ContextVar[str] = ContextVar("current_command", default="")
+"""The command line that is running, for `run.json`; empty where the library is called."""
 
 REPORTED_PACKAGES = ("numpy", "h5py", "tensorflow", "keras", "scikit-learn", "pandas")
 
@@ -263,8 +267,8 @@ class RunFolder:
                     shutil.rmtree(entry)
                 else:
                     entry.unlink()
-        record = {"state": "unfinished", "arguments": arguments, "versions": versions(),
-                  "machine": machine()}
+        record = {"state": "unfinished", "command": current_command.get(),
+                  "arguments": arguments, "versions": versions(), "machine": machine()}
         folder = cls(path, record)
         folder.write_json("run.json", record)
         return folder

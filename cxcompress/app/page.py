@@ -278,7 +278,8 @@ def _bars(rows: list[dict[str, Any]], title: str = "") -> alt.Chart:
     """Probabilities as bars, the most probable first, a tick where the threshold is."""
     data = pd.DataFrame(rows)
     order = list(data["class"])
-    place = alt.Y("class:N", sort=order, title=None, axis=alt.Axis(labelLimit=170, labelOverlap=False))
+    place = alt.Y("class:N", sort=order, title=None,
+                  axis=alt.Axis(labelLimit=170, labelOverlap=False))
     bars = alt.Chart(data).mark_bar().encode(
         x=alt.X("probability:Q", scale=alt.Scale(domain=[0, 1]), title="probability"),
         y=place, color=alt.Color("present:N", scale=alt.Scale(

@@ -23,6 +23,7 @@ COMMANDS = {
     "predict": "find classes or cells in images with a compressed file, without TensorFlow",
     "bench": "latency, cold start and memory of a compressed file's plans on this machine",
     "export": "a compressed file as a .tflite or an ordinary Keras file",
+    "report": "one page for whoever must approve a compressed model, from finished runs",
     "app": "a page on which a compressed file looks at pictures",
 }
 GUARDED = ("info", "predict", "bench")

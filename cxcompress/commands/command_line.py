@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from logging.handlers import MemoryHandler
 
 from cxcompress.errors import InputError, MissingExtra
+from cxcompress.runs import current_command
 
 INTERRUPTED = 130
 MOST_NOTES = 1000
@@ -109,6 +111,8 @@ def run(
 ) -> int:
     """Parse `argv`, run `command`; bad input and interrupts become one line and an exit status."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    given = sys.argv[1:] if argv is None else argv
+    named = current_command.set(shlex.join([parse.prog, *map(str, given)]))
     try:
         with _notes_on_stderr():
             command(parse.parse_args(argv))
@@ -121,4 +125,6 @@ def run(
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    finally:
+        current_command.reset(named)
     return 0

@@ -27,6 +27,13 @@ th:first-child,td:first-child{text-align:left}
 figcaption{color:#444;font-size:.92rem}.note{background:#fff6e0;border-left:4px solid #E69F00;
 padding:.5rem .9rem;margin:.6rem 0}footer{color:#555;font-size:.85rem;margin-top:3rem}
 pre{background:#f5f5f5;padding:.7rem;overflow-x:auto;font-size:.85rem}
+.verdict{border:2px solid #0072B2;padding:.7rem 1rem;margin:1rem 0;font-size:1.05rem}
+iframe{width:100%;height:40rem;border:1px solid #ddd}
+@media print{body{max-width:none;margin:0;font-size:10.5pt}h1{font-size:16pt}
+h2{break-after:avoid}figure,tr,pre,.verdict{break-inside:avoid}thead{display:table-header-group}
+.scroll{overflow:visible}table{font-size:8pt}th,td{padding:.15rem .35rem;overflow-wrap:anywhere}
+pre{white-space:pre-wrap}details{display:none}}
+@page{size:A4;margin:16mm}
 """
 
 
@@ -53,6 +60,16 @@ class Page:
     def note(self, text: str) -> None:
         """A line that the reader must not miss."""
         self.parts.append(f'<p class="note">{html.escape(text)}</p>')
+
+    def verdict(self, text: str) -> None:
+        """What the page comes to, in a box."""
+        self.parts.append(f'<p class="verdict">{html.escape(text)}</p>')
+
+    def page(self, title: str, content: str) -> None:
+        """Another whole page, folded away; its scripts, if any, do not run."""
+        self.parts.append(
+            f"<details><summary>{html.escape(title)}</summary><iframe sandbox loading=lazy "
+            f'title="{html.escape(title)}" srcdoc="{html.escape(content)}"></iframe></details>')
 
     def code(self, text: str) -> None:
         """Preformatted text, such as a command."""

@@ -83,7 +83,9 @@ class Browser:
                      "disable-background-networking", "disable-component-update", "disable-sync",
                      "disable-dev-shm-usage", f"window-size={width},{height}"):
             options.add_argument(f"--{flag}")
-        options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+        options.add_experimental_option("prefs", {
+            "download.default_directory": str(downloads),
+            "profile.default_content_setting_values.automatic_downloads": 1})
         self.driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
         self.downloads = downloads
         devtools = self.driver.execute_cdp_cmd
@@ -106,6 +108,14 @@ class Browser:
                 return text
             assert time.monotonic() < deadline, f"{said!r} did not come; the page says:\n{text}"
             time.sleep(0.2)
+
+    def wait_until(self, condition: str, seconds: float = 60):
+        """What a JavaScript expression gives, once that is true."""
+        deadline = time.monotonic() + seconds
+        while not (found := self.driver.execute_script(f"return {condition}")):
+            assert time.monotonic() < deadline, f"never true: {condition}"
+            time.sleep(0.2)
+        return found
 
     def running(self) -> bool:
         return bool(self.driver.execute_script(

@@ -26,9 +26,9 @@ def test_a_radiograph_from_upload_to_export(browser, png, tmp_path):
     page.upload(tmp_path / "chest.png")
     text = page.wait_for("ms a picture")
     assert "Where the model sees" in page.wait_for("Bright places speak for this class")
-    assert page.driver.execute_script("return document.querySelectorAll('canvas').length") >= 1
-    assert page.driver.execute_script(
-        "return document.querySelectorAll('[data-testid=stImage] img')[0].naturalWidth") == 64
+    page.wait_until("document.querySelectorAll('[data-testid=stVegaLiteChart] .marks').length")
+    picture = "document.querySelector('[data-testid=stImage] img')"
+    assert page.wait_until(f"{picture}.naturalWidth") == 64
     page.screenshot("radiograph")
     page.press("CSV")
     (row,) = csv.DictReader(io.StringIO(page.downloaded("findings.csv").decode()))
@@ -42,15 +42,9 @@ def test_a_radiograph_from_upload_to_export(browser, png, tmp_path):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
 
-    source = "return document.querySelectorAll('[data-testid=stImage] img')[0].src"
-    before = page.driver.execute_script(source)
+    before = page.wait_until(f"{picture}.src")
     page.driver.find_element(By.CSS_SELECTOR, "[role=slider]").send_keys(Keys.HOME)
-    page.wait_for("Bright places")
-    for _ in range(100):
-        if page.driver.execute_script(source) != before:
-            break
-        page.wait_for("Bright places")
-    assert page.driver.execute_script(source) != before
+    page.wait_until(f"{picture}.src != {json.dumps(before)}")
 
     # Two models on one picture.
     page.choose("Compare with", OTHER_CLASSIFIER)
@@ -103,8 +97,9 @@ def test_cells_are_counted_and_one_is_shown(browser, tmp_path):
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.by import By
 
+    page.wait_until("document.querySelectorAll('[data-testid=stVegaLiteChart] .marks').length")
     x, y = cells[0]["geometry"]["coordinates"]
-    chart = page.driver.find_element(By.CSS_SELECTOR, "[data-testid=stVegaLiteChart] canvas")
+    chart = page.driver.find_element(By.CSS_SELECTOR, "[data-testid=stVegaLiteChart] .marks")
     width, height = chart.size["width"], chart.size["height"]
     page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", chart)
     margin = (width - 300) / 2
@@ -121,9 +116,10 @@ def test_nothing_is_cut_off_on_a_phone(browser, dark):
     page.wait_for("generated radiograph 2")
     page.press("generated radiograph 2")
     page.wait_for("Bright places")
+    page.wait_until("document.querySelectorAll('[data-testid=stVegaLiteChart] .marks').length")
     wide = page.driver.execute_script(
         "return [document.documentElement.scrollWidth, "
-        "...[...document.querySelectorAll('img, canvas, [data-testid=stDataFrame]')]"
+        "...[...document.querySelectorAll('img, .marks, [data-testid=stDataFrame]')]"
         ".map(e => e.getBoundingClientRect().right)]")
     assert max(wide) <= 391
     colour = page.driver.execute_script(
