@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 
 import numpy as np
@@ -41,7 +42,7 @@ def test_a_compression_run_becomes_one_page(finished, tmp_path, capsys):
     assert report.main([str(finished), "--output", str(page)]) == 0
     text = page.read_text()
     results = json.loads((finished / "results.json").read_text())
-    assert results["comparison"]["headline"] in text
+    assert html.escape(results["comparison"]["headline"]) in text
     assert "Who is hurt" in text and "Decisions that changed" in text
     for name, estimate in results["after"].items():
         if name in {change["metric"] for change in results["comparison"]["changes"]} and (
