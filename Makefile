@@ -17,7 +17,7 @@ $(INSTALLED): setup.cfg pyproject.toml requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "cxcompress needs Python 3.11 or newer; $(PYTHON) is older: make PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[train,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[train,app,dev]'
 	@touch $@
 
 demo: $(INSTALLED)
