@@ -16,6 +16,8 @@ from pathlib import Path
 from cxcompress.runs import write_atomic
 
 DISCLAIMER = "cxcompress is a research tool, not a medical device."
+WIDE = 9
+"""Columns beyond which a table is printed small."""
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;color:#1a1a1a;background:#fff;max-width:60rem;
      margin:2rem auto;padding:0 1rem}
@@ -31,7 +33,8 @@ pre{background:#f5f5f5;padding:.7rem;overflow-x:auto;font-size:.85rem}
 iframe{width:100%;height:40rem;border:1px solid #ddd}
 @media print{body{max-width:none;margin:0;font-size:10.5pt}h1{font-size:16pt}
 h2{break-after:avoid}figure,tr,pre,.verdict{break-inside:avoid}thead{display:table-header-group}
-.scroll{overflow:visible}table{font-size:8pt}th,td{padding:.15rem .35rem;overflow-wrap:anywhere}
+.scroll{overflow:visible}table{font-size:8pt}th,td{padding:.15rem .35rem}
+.wide{font-size:6pt}.wide th,.wide td{padding:.1rem .2rem;overflow-wrap:anywhere}
 pre{white-space:pre-wrap}details{display:none}}
 @page{size:A4;margin:16mm}
 """
@@ -84,8 +87,10 @@ class Page:
             f"<tr>{''.join(f'<td>{html.escape(str(cell))}</td>' for cell in row.values())}</tr>"
             for row in rows
         )
+        wide = " class=wide" if len(rows[0]) > WIDE else ""
         self.parts.append(
-            f"<figure><figcaption>{html.escape(caption)}</figcaption><div class=scroll><table>"
+            f"<figure><figcaption>{html.escape(caption)}</figcaption><div class=scroll>"
+            f"<table{wide}>"
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></figure>"
         )
 
