@@ -14,10 +14,12 @@ from cxcompress.models.loading import (
     model_from_architecture,
     model_from_container,
 )
+from cxcompress.models.truncation import blocks, truncate
 
 __all__ = [
     "Kernel",
     "architecture_json",
+    "blocks",
     "build",
     "kernels",
     "load_model",
@@ -25,6 +27,7 @@ __all__ = [
     "model_from_container",
     "names",
     "set_weights",
+    "truncate",
     "variables_by_path",
     "weights",
 ]

@@ -23,8 +23,10 @@ from keras import applications, layers
 
 from cxcompress.errors import InputError
 from cxcompress.models.applications import application
+from cxcompress.models.inception_v4 import inception_v4
+from cxcompress.models.mnasnet import mnasnet
 from cxcompress.models.pathonet import pathonet
-from cxcompress.models.resnet import resnet18
+from cxcompress.models.resnet import RESNET34, resnet
 from cxcompress.models.small_cxr import small_cxr
 
 
@@ -36,19 +38,29 @@ class _Network:
     pretrained: bool = False
 
 
-def _application(constructor) -> _Network:
-    return _Network(partial(application, constructor), pretrained=True)
+def _application(constructor, minimum: int = 32) -> _Network:
+    return _Network(partial(application, constructor), minimum, pretrained=True)
 
 
 _NETWORKS = {
     "densenet121": _application(applications.DenseNet121),
     "densenet169": _application(applications.DenseNet169),
+    "densenet201": _application(applications.DenseNet201),
     "efficientnetb0": _application(applications.EfficientNetB0),
+    "efficientnetb1": _application(applications.EfficientNetB1),
+    "efficientnetb2": _application(applications.EfficientNetB2),
+    "efficientnetb3": _application(applications.EfficientNetB3),
     "efficientnetb4": _application(applications.EfficientNetB4),
+    "inceptionv3": _application(applications.InceptionV3, minimum=75),
+    "inceptionv4": _Network(inception_v4, minimum=75),
+    "mnasnet": _Network(mnasnet),
     "mobilenetv2": _application(applications.MobileNetV2),
+    "mobilenetv3": _application(applications.MobileNetV3Large),
     "pathonet": _Network(pathonet, minimum=16, multiple=16),
-    "resnet18": _Network(resnet18),
+    "resnet18": _Network(resnet),
+    "resnet34": _Network(partial(resnet, blocks=RESNET34)),
     "resnet50": _application(applications.ResNet50),
+    "resnet101": _application(applications.ResNet101),
     "small_cxr": _Network(small_cxr, minimum=16),
     "vgg16": _application(applications.VGG16),
 }

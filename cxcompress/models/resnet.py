@@ -1,18 +1,23 @@
-"""ResNet18 (He et al. 2016) in torchvision's topology, which keras.applications lacks.
+"""ResNet18 and 34 (He et al. 2016) in torchvision's topology, which keras.applications lacks.
 
 Padding is explicit before every strided convolution, as in torchvision: Keras' own "same"
-padding is asymmetric there and would shift the feature maps. With 1000 classes it has
-11,689,512 trainable parameters, as published.
+padding is asymmetric there and would shift the feature maps. With 1000 classes they have
+11,689,512 and 21,797,672 trainable parameters, as published.
 
     model = cxcompress.models.build("resnet18", (224, 224, 1), classes=14, activation="sigmoid")
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from keras import KerasTensor, initializers, layers
 
-STAGES = ((64, 2), (128, 2), (256, 2), (512, 2))
-"""Filters and number of blocks of each stage."""
+FILTERS = (64, 128, 256, 512)
+"""Of each stage."""
+RESNET18 = (2, 2, 2, 2)
+RESNET34 = (3, 4, 6, 3)
+"""Blocks of each stage."""
 
 
 def _convolution(x: KerasTensor, filters: int, size: int, stride: int, name: str) -> KerasTensor:
@@ -40,15 +45,20 @@ def _basic_block(x: KerasTensor, filters: int, stride: int, name: str) -> KerasT
     return layers.ReLU(name=f"{name}_relu2")(x)
 
 
-def resnet18(x: KerasTensor) -> KerasTensor:
-    """Features `(n, height / 32, width / 32, 512)` of images `(n, height, width, channels)`."""
+def resnet(x: KerasTensor, blocks: Sequence[int] = RESNET18) -> KerasTensor:
+    """Features `(n, height / 32, width / 32, 512)`.
+
+    Args:
+        x: Images `(n, height, width, channels)`.
+        blocks: Blocks of each stage.
+    """
     x = _convolution(x, 64, 7, 2, "stem")
     x = layers.ReLU(name="stem_relu")(x)
     # Padding with 0 equals padding with -inf here: ReLU leaves nothing below 0.
     x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
     x = layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
-    for stage, (filters, blocks) in enumerate(STAGES, start=1):
-        for block in range(1, blocks + 1):
+    for stage, (filters, count) in enumerate(zip(FILTERS, blocks, strict=True), start=1):
+        for block in range(1, count + 1):
             stride = 2 if stage > 1 and block == 1 else 1
             x = _basic_block(x, filters, stride, f"stage{stage}_block{block}")
     return x

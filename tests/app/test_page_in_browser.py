@@ -43,7 +43,8 @@ def test_a_radiograph_from_upload_to_export(browser, png, tmp_path):
     from selenium.webdriver.common.keys import Keys
 
     before = page.wait_until(f"{picture}.src")
-    page.driver.find_element(By.CSS_SELECTOR, "[data-testid=stSlider] input, [role=slider]").send_keys(Keys.HOME)
+    slider = "[data-testid=stSlider] input, [role=slider]"
+    page.driver.find_element(By.CSS_SELECTOR, slider).send_keys(Keys.HOME)
     page.wait_until(f"{picture}.src != {json.dumps(before)}")
 
     # Two models on one picture.

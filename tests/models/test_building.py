@@ -17,22 +17,38 @@ def trainable(model):
 COUNTS = {
     "densenet121": (8_062_504, 7_978_856, (120, 0, 1)),
     "densenet169": (14_307_880, 14_149_480, (168, 0, 1)),
+    "densenet201": (20_242_984, 20_013_928, (200, 0, 1)),
     "efficientnetb0": (5_330_564, 5_288_548, (65, 16, 1)),
+    "efficientnetb1": (7_856_232, 7_794_184, (92, 23, 1)),
+    "efficientnetb2": (9_177_562, 9_109_994, (92, 23, 1)),
+    "efficientnetb3": (12_320_528, 12_233_232, (105, 26, 1)),
     "efficientnetb4": (19_466_816, 19_341_616, (128, 32, 1)),
+    # 17,216 scales of BatchNormalization fewer than the published 23,834,568.
+    "inceptionv3": (23_851_784, 23_834_568 - 17_216, (94, 0, 1)),
+    "inceptionv4": (42_742_984, 42_679_816, (149, 0, 1)),
+    "mnasnet": (4_421_232, 4_383_312, (35, 17, 1)),
     "mobilenetv2": (3_538_984, 3_504_872, (35, 17, 1)),
+    # The published 5,483,032 have a hidden layer of 1,280 in the head; here 960 features go to it.
+    "mobilenetv3": (3_957_352, 5_483_032 - 2_511_080 + 961_000, (47, 15, 1)),
+    "resnet101": (44_707_176, 44_601_832, (104, 0, 1)),
     "resnet18": (11_699_112, 11_689_512, (20, 0, 1)),
+    "resnet34": (21_814_696, 21_797_672, (36, 0, 1)),
     "resnet50": (25_636_712, 25_583_592, (53, 0, 1)),
     "vgg16": (14_714_688 + 513_000, 14_714_688 + 513_000, (13, 0, 1)),
 }
+
+LARGE = ("densenet121", "densenet169", "densenet201", "efficientnetb1", "efficientnetb2",
+         "efficientnetb3", "efficientnetb4", "inceptionv3", "inceptionv4", "resnet101", "resnet50")
 
 
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=pytest.mark.slow)
-     if name in ("densenet169", "efficientnetb4", "densenet121") else name for name in COUNTS],
+     if name in LARGE else name for name in COUNTS],
 )
 def test_parameter_counts_are_the_published_ones(name):
-    model = models.build(name, (32, 32, 3), 1000)
+    side = 75 if name.startswith("inception") else 32
+    model = models.build(name, (side, side, 3), 1000)
     total, expected, families = COUNTS[name]
     assert model.count_params() == total
     assert trainable(model) == expected
@@ -55,9 +71,11 @@ def test_pathonet_is_the_published_network():
     assert maps.shape == (2, 32, 48, 3) and (maps >= 0).all()
 
 
-@pytest.mark.parametrize("name", ["small_cxr", "resnet18", "efficientnetb0"])
+@pytest.mark.parametrize("name", ["small_cxr", "resnet18", "efficientnetb0", "mobilenetv3",
+                                  pytest.param("inceptionv3", marks=pytest.mark.slow)])
 def test_the_same_call_gives_the_same_description(name):
-    first, second = (models.build(name, (32, 32, 1), 2) for _ in range(2))
+    side = 75 if name == "inceptionv3" else 32
+    first, second = (models.build(name, (side, side, 1), 2) for _ in range(2))
     assert models.architecture_json(first) == models.architecture_json(second)
 
 
@@ -86,6 +104,7 @@ def test_outputs_are_float32_under_mixed_precision():
         (("resnet51", (32, 32, 1), 2), "densenet121, .*resnet50.*vgg16"),
         (("pathonet", (40, 32, 3), 3), "divisible by 16, not 40x32"),
         (("resnet50", (28, 28, 1), 2), "at least 32x32 pixels, not 28x28"),
+        (("inceptionv4", (64, 64, 1), 2), "at least 75x75 pixels, not 64x64"),
         (("resnet50", (28, 28), 2), "height, width and channels"),
         (("resnet50", (None, None, 3), 2), "positive whole numbers"),
         (("resnet50", (32, 32, 3), 0), "classes must be"),
