@@ -207,8 +207,8 @@ def judge_model(
     for index in ("ki67_index", "til_fraction"):
         if index not in patients.annotated:
             continue
-        figures.bland_altman(folder / "figures" / f"bland_altman_{index}_{path.stem}", patients, indices,
-                             index, title)
+        figures.bland_altman(folder / "figures" / f"bland_altman_{index}_{path.stem}", patients,
+                             indices, index, title)
         for name, cut_offs in chosen.items():
             if index in cut_offs.edges:
                 figures.confusion(folder / "figures" / f"confusion_{index}_{name}_{path.stem}",
