@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -109,12 +110,16 @@ def preprocess(arguments: argparse.Namespace) -> str:
 
 
 def peak_memory() -> int:
-    """Bytes of the most memory that this process has held; 0 where the system does not say."""
+    """Bytes of the most memory that this process has held; 0 where the system does not say.
+
+    Linux counts them from the start of the program; `getrusage` would count its parent's too.
+    """
     try:
-        import resource
-    except ImportError:  # Windows
+        status = Path("/proc/self/status").read_text()
+    except OSError:
         return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    found = re.search(r"VmHWM:\s*(\d+) kB", status)
+    return int(found[1]) * 1024 if found else 0
 
 
 def _rescale_marker(path: Path, parts: dict, shape: tuple[int, int, int]) -> None:
