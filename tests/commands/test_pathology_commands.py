@@ -9,13 +9,17 @@ import pickle
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cxcompress import models
 from cxcompress.commands.compress import main as compress
 from cxcompress.commands.import_pathonet import main as import_pathonet
+from cxcompress.commands.predict import main as predict
 from cxcompress.commands.reproduce_k256 import main as reproduce
 from cxcompress.commands.run_rmse_acc import main as run_rmse_acc
+from cxcompress.data.collection import Part
 from cxcompress.data.shidc import NUCLEI
+from cxcompress.data.synthetic_ki67 import FIELD_MICRONS, generate_fields, write_fields
 from cxcompress.images import Preprocessing
 from cxcompress.pipeline.fields import JudgedModel
 from cxcompress.storage import ModelCard
@@ -59,7 +63,7 @@ def net(tmp_path_factory):
     card = ModelCard(task="nuclei", classes=NUCLEI, thresholds=(60, 60, 60), synthetic=True,
                      preprocessing=dataclasses.replace(
                          Preprocessing.preset("0-1", (SIDE, SIDE), 3),
-                         microns_per_pixel=205 / SIDE).to_dict())
+                         microns_per_pixel=FIELD_MICRONS / SIDE).to_dict())
     path.with_name("colours.card.json").write_text(to_json(card.to_dict()))
     return path
 
@@ -131,6 +135,38 @@ def test_tuned_thresholds_are_chosen_on_validation_and_kept(net, tmp_path, capsy
             paper["cells"]["one-to-one"][f"f1:{name}"]["value"])
 
 
+def test_predict_counts_the_cells_of_a_field_of_any_size(container, tmp_path, capsys):
+    """Three by three fields side by side hold about nine times the cells of one."""
+    ((image, _, _),) = generate_fields(1, SIDE, seed=4)
+    for name, times in (("one", 1), ("nine", 3)):
+        Image.fromarray(np.tile(image, (times, times, 1))).save(tmp_path / f"{name}.png")
+    argv = [str(container), str(tmp_path / "one.png"), str(tmp_path / "nine.png"), "--json"]
+    assert predict([*argv, "--microns_per_pixel", str(FIELD_MICRONS / SIDE)]) == 0
+    one, nine = (sum(row["cells"].values())
+                 for row in json.loads(capsys.readouterr().out)["images"])
+    assert one > 20 and 8 * one <= nine <= 10 * one
+    assert predict([*argv[:-1]]) == 0
+    assert "taken as one field" in capsys.readouterr().out
+    wide = Image.fromarray(np.tile(image, (1, 3, 1)))
+    wide.save(tmp_path / "wide.png")
+    assert predict([str(container), str(tmp_path / "wide.png")]) == 0
+    assert "not square" in capsys.readouterr().out
+    for scale in ("0", "-1", "nan", "900"):
+        assert predict([*argv, "--microns_per_pixel", scale]) == 2
+        assert "microns" in capsys.readouterr().err
+
+
+def test_fields_in_a_folder_keep_their_scale(net, tmp_path, capsys):
+    """Recorded fields of another size than the network's are looked at at its scale."""
+    folder = write_fields(tmp_path / "fields", 24, size=2 * SIDE, seed=3, fields_per_patient=3)
+    assert run_rmse_acc(["--net", str(net), "--data_path", str(folder), "--pictures", "0",
+                         "--cut_offs", "ikwg", "--output_path", str(tmp_path)]) == 0
+    assert "generated fields" in capsys.readouterr().out
+    (row,) = json.loads((tmp_path / "run_rmse_acc" / "colours" / "results.json").read_text()
+                        )["models"]
+    assert row["cells"]["one-to-one"]["f1:immunonegative"]["value"] > 0.5
+
+
 @pytest.mark.slow
 def test_one_command_compresses_times_judges_and_resumes(net, tmp_path, capsys, monkeypatch):
     from cxcompress.commands import run_rmse_acc as judging
@@ -165,9 +201,6 @@ def test_one_command_compresses_times_judges_and_resumes(net, tmp_path, capsys, 
 
 def test_fields_of_another_scale_are_looked_at_in_tiles(net):
     """The same field stored four times as large gives the same cells, resized whole or in tiles."""
-    from cxcompress.data.collection import Part
-    from cxcompress.data.synthetic_ki67 import FIELD_MICRONS, generate_fields
-
     judged = JudgedModel.open(net)
     ((image, cells, patient),) = generate_fields(1, 128, seed=4)
     large = np.asarray(image).repeat(4, 0).repeat(4, 1)
