@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -81,7 +82,7 @@ def preprocess(arguments: argparse.Namespace) -> str:
     parts = field_parts(source)
     described = {name: value for name, value in vars(arguments).items()
                  if name not in ("outputPath", "overwrite")}
-    started = time.perf_counter()
+    started, computed = time.perf_counter(), time.process_time()
     with RunFolder.open(target, described, overwrite=arguments.overwrite) as folder:
         if (source / MARKER).is_file():
             shutil.copyfile(source / MARKER, target / MARKER)
@@ -92,12 +93,13 @@ def preprocess(arguments: argparse.Namespace) -> str:
                            maps=arguments.maps),
             "Fields", total=sum(map(len, parts.values()))))
         seconds = time.perf_counter() - started
+        computed = time.process_time() - computed
         write_atomic(target / "fields.csv", to_csv(rows))
         fields = sum(map(len, parts.values()))
         size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
         facts = {"fields": fields, "written": len(rows), "seconds": seconds,
-                 "fields_per_second": fields / seconds, "bytes": size,
-                 "peak_memory_bytes": peak_memory()}
+                 "fields_per_second": fields / seconds, "processor_seconds": computed,
+                 "bytes": size, "peak_memory_bytes": peak_memory()}
         folder.write_json("results.json", folder.record | {"state": "done"} | facts)
     table = [{"quantity": "fields read", "value": f"{fields:,}"},
              {"quantity": "fields written", "value": f"{len(rows):,}"},
@@ -109,12 +111,16 @@ def preprocess(arguments: argparse.Namespace) -> str:
 
 
 def peak_memory() -> int:
-    """Bytes of the most memory that this process has held; 0 where the system does not say."""
+    """Bytes of the most memory that this process has held; 0 where the system does not say.
+
+    Linux counts them from the start of the program; `getrusage` would count its parent's too.
+    """
     try:
-        import resource
-    except ImportError:  # Windows
+        status = Path("/proc/self/status").read_text()
+    except OSError:
         return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    found = re.search(r"VmHWM:\s*(\d+) kB", status)
+    return int(found[1]) * 1024 if found else 0
 
 
 def _rescale_marker(path: Path, parts: dict, shape: tuple[int, int, int]) -> None:

@@ -49,6 +49,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--learning_rate", type=float, default=1e-4, help="of fine-tuning (0.0001); that of the "
         "shared values is the paper's: 1e-4 for PWS and UQ, 1e-5 for CWS and ECSQ")
     add("--also", nargs="*", default=[], metavar="FILE", help="more compressed files to judge")
+    add("--plans", nargs="+", choices=PLANS, default=list(PLANS),
+        help="ways to run the files without TensorFlow that are stored in them (all)")
     add("--repeats", type=int, default=10, help="timed calls of each plan; 0 times nothing (10)")
     add_judging_flags(parse)
     return parse
@@ -75,6 +77,9 @@ def reproduce(arguments: argparse.Namespace) -> str:
     given_thresholds(arguments)
     if arguments.repeats < 0:
         raise InputError(f"--repeats {arguments.repeats}: must be at least 0")
+    if arguments.engine == "runtime" and arguments.plan not in ("auto", *arguments.plans):
+        raise InputError(f"--plan {arguments.plan}: is not among --plans "
+                         f"{' '.join(arguments.plans)}")
     described = {name: value for name, value in vars(arguments).items()
                  if name not in ("output_path", "overwrite")}
     start_tensorflow()
@@ -151,7 +156,7 @@ def _compress(
         patience=arguments.ptnc)
     result = compress(net, collection(), compression, fine_tuning=tuning, judge_on="val",
                       batch_size=arguments.minibatch, sensitivity=False, seed=arguments.seed,
-                      plans=PLANS)
+                      plans=arguments.plans)
     target.parent.mkdir(parents=True, exist_ok=True)
     sizes = result.save(target, overwrite=True)
     return {"file": target.name, "compression": name, "parameters": result.parameters,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,7 +45,7 @@ def split_train_val(arguments: argparse.Namespace) -> str:
     Raises:
         InputError: If a flag or a folder cannot be used.
     """
-    from cxcompress.data.field_folders import field_parts, split_fields
+    from cxcompress.data.field_folders import split_fields
     from cxcompress.data.shidc import patient_of
 
     if not 0 < arguments.fraction < 1:
@@ -55,11 +54,9 @@ def split_train_val(arguments: argparse.Namespace) -> str:
     source = Path(arguments.inputPath)
     if source.resolve() in (target.resolve(), *target.resolve().parents):
         raise InputError(f"--outputPath {target}: lies in --inputPath; give another folder")
-    field_parts(source)  # before anything is removed
-    if arguments.overwrite and (target / RECORD).is_file():
-        shutil.rmtree(target)
     split = split_fields(source, target, fraction=arguments.fraction, by=arguments.by,
-                         seed=arguments.seed)
+                         seed=arguments.seed,
+                         replace=arguments.overwrite and (target / RECORD).is_file())
     record = {"made_by": "split_train_val.py", "by": arguments.by, "seed": arguments.seed,
               "fraction": arguments.fraction, "source": source.name, "versions": versions(),
               "parts": {part: [file.name for file in files] for part, files in split.items()}}

@@ -68,7 +68,7 @@ def field_parts(folder: str | os.PathLike) -> dict[str, list[Path]]:
 
 def split_fields(
     source: str | os.PathLike, target: str | os.PathLike, *, fraction: float = 0.2,
-    by: str = "patient", seed: int = 4,
+    by: str = "patient", seed: int = 4, replace: bool = False,
 ) -> dict[str, list[Path]]:
     """Hold a validation part out of a folder's training fields, in a new folder.
 
@@ -82,6 +82,7 @@ def split_fields(
         by: `"patient"`: no patient is on both sides; `"image"`: as PathoNet's authors do, which
             lets the network see the patients that it is validated on.
         seed: Of the choice.
+        replace: Replace a target that exists, once the new one is complete.
 
     Returns:
         The source's files of each part.
@@ -98,7 +99,8 @@ def split_fields(
         raise InputError(f"{source}: has a Val folder already; nothing to split")
     if "train" not in parts:
         raise InputError(f"{source}: has no Train folder; {LAYOUT}")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    used = target.exists() and (not target.is_dir() or any(target.iterdir()))
+    if used and not replace:
         raise InputError(f"{target}: exists; give another --outputPath, or --overwrite")
     files = parts["train"]
     names = np.array([file.name for file in files])
@@ -121,7 +123,7 @@ def split_fields(
         if (Path(source) / MARKER).is_file():
             shutil.copyfile(Path(source) / MARKER, staging / "new" / MARKER)
         if target.exists():
-            target.rmdir()
+            os.replace(target, staging / "old")
         os.replace(staging / "new", target)
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({error.strerror or error})") from error

@@ -174,7 +174,7 @@ def _kind(path: Path) -> str:
     if head.startswith(b"\x80"):
         raise InputError(
             f"{path}: a pickle of weight lists, as the PathoNet compression scripts wrote; never "
-            "unpickled here: save the model with model.save('model.h5') in that project first"
+            "unpickled here: turn it into a model first, with import_pathonet.py"
         )
     if head[4:8] == b"TFL3":
         raise InputError(

@@ -33,15 +33,15 @@ def cell_picture(
     picture = Image.fromarray(image.squeeze()).convert("RGB")
     picture = picture.resize((picture.width * enlarge, picture.height * enlarge))
     draw = ImageDraw.Draw(picture)
-    radius = max(3, min(picture.size) // 64)
+    radius, pen = max(3, min(picture.size) // 64), max(2, min(picture.size) // 384)
     for x, y, label in found:
         x, y = (x + 0.5) * enlarge, (y + 0.5) * enlarge
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), width=2,
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), width=pen,
                      outline=COLOURS[int(label - 1) % len(COLOURS)])
     for x, y, label in () if annotated is None else annotated:
         x, y, arm = (x + 0.5) * enlarge, (y + 0.5) * enlarge, max(2, radius // 2)
         colour = COLOURS[int(label - 1) % len(COLOURS)]
-        for width, shade in ((3, "white"), (1, colour)):
+        for width, shade in ((2 * pen, "white"), (pen, colour)):
             draw.line((x - arm, y - arm, x + arm, y + arm), fill=shade, width=width)
             draw.line((x - arm, y + arm, x + arm, y - arm), fill=shade, width=width)
     file = io.BytesIO()

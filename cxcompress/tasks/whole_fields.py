@@ -13,6 +13,7 @@ strip of maps that is being looked at is in memory.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ COARSEST = 1.5
 Maps = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
+@functools.lru_cache(maxsize=64)  # so that a mismatch is warned of once, not for every field
 def network_scale(field_microns: float, model_microns: float) -> float:
     """Pixels of the network's input for one pixel of a field.
 

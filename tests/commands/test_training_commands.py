@@ -34,6 +34,19 @@ def test_pathonet_trains_on_crops_and_is_judged_on_whole_fields(tmp_path, capsys
                   "--output_path", str(tmp_path)]) == 0
     assert "f1_macro" in capsys.readouterr().out
     folder = tmp_path / "pathonet-seed0"
+    assert train(["--model", "pathonet", "--data_path", "synthetic:ki67wide", "--count", "24",
+                  "--size", "64", "--crop", "32", "--zoom", "1.5", "--stain_augmentation",
+                  "--recipe", "paper", "--epochs", "1", "--batch_size", "8", "--seed", "1",
+                  "--initial_weights", str(folder / "pathonet.h5"),
+                  "--output_path", str(tmp_path)]) == 0
+    capsys.readouterr()
+    card = json.loads((tmp_path / "pathonet-seed1" / "pathonet.card.json").read_text())
+    assert card["preprocessing"]["microns_per_pixel"] == pytest.approx(205 / 64)
+    for flags, said in ((["--zoom", "1.5"], "--crop"), (["--zoom", "9", "--crop", "32"], "--zoom"),
+                        (["--microns_per_pixel", "-1"], "--microns_per_pixel")):
+        assert train(["--model", "pathonet", "--data_path", "synthetic:ki67", "--count", "24",
+                      "--size", "64", "--output_path", str(tmp_path / "bad"), *flags]) == 2
+        assert said in capsys.readouterr().err
     assert models.load_model(folder / "pathonet.h5").input_shape == (None, 64, 64, 3)
     card = json.loads((folder / "pathonet.card.json").read_text())
     assert card["task"] == "nuclei" and len(card["thresholds"]) == 3 and card["synthetic"]

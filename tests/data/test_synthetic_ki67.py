@@ -241,3 +241,23 @@ def test_speed_is_reported(capsys):
     with capsys.disabled():
         print(f"\nsynthetic_ki67: {count / (time.perf_counter() - start):.0f} fields/s at 256 px")
     assert count == 20
+
+
+def test_wide_fields_are_more_various_and_the_standard_ones_stay():
+    def looks(variation):
+        images = [image for image, _, _ in generate_fields(
+            30, 64, seed=3, fields_per_patient=1, variation=variation)]
+        return np.array([[*np.median(image, axis=(0, 1)), image.std()] for image in images])
+
+    standard, wide = looks("standard"), looks("wide")
+    assert (wide.std(0)[:3] > 1.1 * standard.std(0)[:3]).all()
+    again = [image for image, _, _ in generate_fields(2, 64, seed=3, fields_per_patient=1)]
+    np.testing.assert_array_equal(np.median(again[1], axis=(0, 1)), standard[1, :3])
+    with pytest.raises(ValueError, match="variation"):
+        next(generate_fields(1, 64, variation="odd"))
+
+
+def test_wide_fields_keep_their_labels_on_the_stain():
+    image, cells, _ = next(generate_fields(1, 256, seed=5, variation="wide"))
+    assert image.dtype == np.uint8 and len(cells)
+    assert set(cells[:, 2]) <= {POSITIVE, NEGATIVE, LYMPHOCYTE}

@@ -118,3 +118,15 @@ def test_scales_that_do_not_fit_are_refused_and_coarse_ones_warned_of(caplog):
     for field, model in ((0, 0.8), (-1, 0.8), (0.25, float("nan")), (250, 0.8), (0.00025, 0.8)):
         with pytest.raises(InputError, match="microns"):
             network_scale(field, model)
+
+
+@pytest.mark.slow
+def test_a_field_of_a_hundred_million_pixels_is_no_trouble():
+    cells = np.array([[500 + 1000 * x, 500 + 1000 * y] for x in range(10) for y in range(10)])
+    image = np.zeros((10_000, 10_000, 3), np.uint8)
+    for x, y in cells:
+        image[y - 35:y + 36, x - 35:x + 36, 0] = 255
+    found = cells_of_field(image, lambda inputs: inputs, SQUARE, TASK, scale=0.1)
+    assert len(found) == 100 and set(found[:, 2]) == {1}
+    gaps = np.hypot(*(found[:, None, :2] - cells[None]).transpose(2, 0, 1))
+    assert gaps.min(0).max() < 6
