@@ -16,6 +16,7 @@ COMMANDS = {
     "prune_sweep": "seeds × treatments of a network, every prediction stored once",
     "forgettability": "which findings a sweep's networks forget first",
     "exemplars": "images on which compressed networks and originals disagree",
+    "reader_study": "make a reader study of exemplars, analyse its answers",
     "demo": "compress a bundled model on generated data and write a report",
     "info": "print what a compressed file says of itself: card, layers, plans",
     "predict": "find classes or cells in images with a compressed file, without TensorFlow",

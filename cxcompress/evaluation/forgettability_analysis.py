@@ -15,8 +15,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
-from cxcompress.evaluation.associations import Association, associate, associate_pairs
+from cxcompress.evaluation.associations import (
+    FEWEST_CLASSES,
+    Association,
+    associate,
+    associate_pairs,
+    weighted_pearson,
+)
 from cxcompress.evaluation.comparison import holm
 from cxcompress.evaluation.forgettability import (
     DROP,
@@ -342,7 +349,11 @@ def profile_agreement(
 
 
 def _spearman(x: NDArray, y: NDArray) -> float:
-    return associate(x, y, resamples=1, permutations=0).spearman.value
+    rows = ~(np.isnan(x) | np.isnan(y))
+    if rows.sum() < FEWEST_CLASSES:
+        return math.nan
+    return float(weighted_pearson(rankdata(x[rows]), rankdata(y[rows]),
+                                  np.ones((1, int(rows.sum()))))[0])
 
 
 def agreement_at_bytes(

@@ -26,6 +26,7 @@ from cxcompress.models.applications import application
 from cxcompress.models.pathonet import pathonet
 from cxcompress.models.resnet import resnet18
 from cxcompress.models.small_cxr import small_cxr
+from cxcompress.models.tiny_cxr import tiny_cxr
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ _NETWORKS = {
     "resnet18": _Network(resnet18),
     "resnet50": _application(applications.ResNet50),
     "small_cxr": _Network(small_cxr, minimum=16),
+    "tiny_cxr": _Network(tiny_cxr, minimum=16),
     "vgg16": _application(applications.VGG16),
 }
 
