@@ -139,6 +139,7 @@ class Sweep:
 
     def _one(self, seed: int, treatment: Treatment) -> dict[str, Any]:
         """Treat, predict, store; returns a row about the treated network."""
+        store = self.store  # first, since it refuses unfit data before anything is trained
         model = self._network(seed)
         kernels = {kernel.path: (np.asarray(kernel.variable), kernel.family)
                    for kernel in models.kernels(model)}
@@ -158,7 +159,7 @@ class Sweep:
             record = self.record(model)
         finally:
             models.set_weights(model, weights)
-        self.store.write(seed, treatment.name, record.score, series=treatment.series,
+        store.write(seed, treatment.name, record.score, series=treatment.series,
                          level=treatment.level, arrays=arrays, attributes={
                              key: about[key] for key in ("bytes", "space_ratio", "sparsity")})
         if treatment is ORIGINAL:
@@ -207,8 +208,8 @@ class Sweep:
             model, self.study.collection, self.study.preprocessing,
             epochs=settings.retrain_epochs, learning_rate=settings.learning_rate,
             batch_size=settings.batch_size, seed=seed,
-            callbacks=[KeepPruned({variables[path]: mask for path, mask
-                                   in treatment.masks(kernels, seed).items()})])
+            callbacks=[KeepPruned([(variables[path], mask) for path, mask
+                                   in treatment.masks(kernels, seed).items()])])
         return SharedWeights({}, {}, models.weights(model))
 
 
@@ -216,12 +217,12 @@ class KeepPruned(keras.callbacks.Callback):
     """Sets pruned weights back to 0 after every step.
 
     Args:
-        masks: By Keras variable: bool in its shape, True where the weight stays.
+        masks: Keras variables, each with a bool in its shape: True where the weight stays.
     """
 
-    def __init__(self, masks: Mapping[keras.Variable, NDArray[np.bool_]]):
+    def __init__(self, masks: Sequence[tuple[keras.Variable, NDArray[np.bool_]]]):
         super().__init__()
-        self.masks = [(variable, mask.astype(np.float32)) for variable, mask in masks.items()]
+        self.masks = [(variable, mask.astype(np.float32)) for variable, mask in masks]
 
     def on_train_batch_end(self, batch, logs=None):
         for variable, mask in self.masks:
