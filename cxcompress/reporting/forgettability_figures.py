@@ -57,8 +57,8 @@ def _x(analysis: SeriesAnalysis, original: bool) -> NDArray:
 
 def _name_levels(axes, analyses: Sequence[SeriesAnalysis], original: bool) -> None:
     if _is_sparsity(analyses[0]):
-        axes.set_xlabel("sparsity (share of kernel weights pruned)")
-        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.set_xlabel("sparsity (kernel weights pruned)")
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         return
     levels = sorted({level for analysis in analyses for level in analysis.metrics.levels},
                     reverse=True)
@@ -151,7 +151,7 @@ def forgettability_curves(
                       marker=MARKERS[place % len(MARKERS)],
                       label=f"{analysis.metrics.classes[c]} ({analysis.train_frequency[c]:.0f})")
         _name_levels(axes, [analysis], original=False)
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         low = float(np.nanmin(curves.median[:, classes]))
         high = float(np.nanmax(curves.median[:, classes]))
         margin = 0.15 * max(high - low, 0.1)
@@ -165,10 +165,14 @@ def forgettability_curves(
 
 def group_curves(stem: Path, analyses: Mapping[str, SeriesAnalysis]) -> None:
     """Relative change of the mean of head, medium and tail classes: a panel a series."""
+    columns = min(3, len(analyses))
+    rows = -(-len(analyses) // columns)
     with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(1, len(analyses), figsize=(0.8 + 2.7 * len(analyses), 2.9),
-                                    sharey=True, squeeze=False)
-        for axes, (label, analysis) in zip(grid[0], analyses.items(), strict=True):
+        figure, grid = plt.subplots(rows, columns, sharey=True, squeeze=False,
+                                    figsize=(0.8 + 2.7 * columns, 0.4 + 2.6 * rows))
+        for axes in grid.ravel()[len(analyses):]:
+            axes.set_visible(False)
+        for axes, (label, analysis) in zip(grid.ravel(), analyses.items(), strict=False):
             axes.axhline(0, color="black", lw=0.6)
             x = _x(analysis, original=False)
             for place, (name, curves) in enumerate(analysis.group_change.items()):
@@ -178,9 +182,10 @@ def group_curves(stem: Path, analyses: Mapping[str, SeriesAnalysis]) -> None:
                           label=f"{name} ({len(analysis.groups[name])} classes)")
             _name_levels(axes, [analysis], original=False)
             axes.set_title(label, fontsize=9)
-        grid[0][0].yaxis.set_major_formatter(PercentFormatter(1))
-        grid[0][0].set_ylabel("relative change of mean\n"
-                              + LONG_NAMES[analysis.settings.metric])
+        grid[0][0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        for axes in grid[:, 0]:
+            axes.set_ylabel("relative change of mean\n"
+                            + LONG_NAMES[analysis.settings.metric])
         grid[0][0].legend(frameon=False, fontsize=7, loc="lower left")
         figure.suptitle(_band_note(list(analyses.values())), fontsize=8)
         figure.tight_layout()
@@ -231,7 +236,7 @@ def class_correlations(stem: Path, analyses: Mapping[str, SeriesAnalysis]) -> No
             _name_drops(left, analysis, drops)
             left.set_xlabel(f"{'sparsity' if _is_sparsity(analysis) else 'shared values k'} at "
                             f"first {analysis.settings.drop:.0%} loss of {metric}")
-            right.xaxis.set_major_formatter(PercentFormatter(1))
+            right.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
             right.set_xlabel(f"relative change of {metric} at "
                              + (f"{hardest:.0%} sparsity" if hardest < 1 else f"k = {hardest:g}"))
             left.text(-0.02, 1.22, label, transform=left.transAxes, fontsize=9, weight="bold")
@@ -314,11 +319,12 @@ def weight_magnitudes(
             axes.stairs(counts, edges, color=BLUE, alpha=max(0.15, 0.8 / len(histograms)), lw=1)
         counts, edges = histograms[0]
         share = np.concatenate([[0.0], np.cumsum(counts) / counts.sum()])
-        for sparsity in sparsities:
+        for height, sparsity in zip(np.linspace(0.99, 0.9, len(sparsities)), sparsities,
+                                    strict=True):
             at = float(np.interp(sparsity, share, edges))
             axes.axvline(at, color=VERMILION, lw=0.9, ls="--")
-            axes.text(at, 0.97, f" {sparsity:.0%} below", color=VERMILION, fontsize=8, va="top",
-                      transform=axes.get_xaxis_transform())
+            axes.text(at, height, f" {sparsity:.0%} of the weights are below", color=VERMILION,
+                      fontsize=8, va="top", transform=axes.get_xaxis_transform())
         axes.set_yscale("log")
         axes.set_xlim(left=0)
         axes.set_xlabel("|w| of convolution and dense kernels")
@@ -427,7 +433,7 @@ def profile_agreements(
         left.set_xlim(ends)
         left.set_ylim(ends)
         for axis in (left.xaxis, left.yaxis):
-            axis.set_major_formatter(PercentFormatter(1))
+            axis.set_major_formatter(PercentFormatter(1, decimals=0))
         left.set_xlabel(f"{first}: relative change of average precision")
         left.set_ylabel(f"{second}: relative change\nof average precision")
         left.set_title(title, fontsize=8)
