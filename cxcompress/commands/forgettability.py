@@ -101,7 +101,8 @@ def forgettability(arguments: argparse.Namespace) -> str:
                                           if of == name})
         comparisons = _comparisons(analyses, arguments.compare)
         _write(folder, analyses, comparisons, notes)
-        _draw(folder.path, analyses, dict(zip(names, stores, strict=True)), arguments)
+        _draw(folder.path, analyses, dict(zip(names, stores, strict=True)), comparisons,
+              arguments)
         return _text(analyses, comparisons, notes, path)
 
 
@@ -223,7 +224,7 @@ def _write(folder: RunFolder, analyses: Mapping[tuple[str, str], Any],
 
 
 def _draw(path: Path, analyses: Mapping[tuple[str, str], Any], stores: Mapping[str, Any],
-          arguments: argparse.Namespace) -> None:
+          comparisons: Sequence[Mapping[str, Any]], arguments: argparse.Namespace) -> None:
     from cxcompress.reporting import forgettability_figures as figures
 
     several = len(stores) > 1
@@ -247,23 +248,22 @@ def _draw(path: Path, analyses: Mapping[tuple[str, str], Any], stores: Mapping[s
             suffix = f"_{_file_name(name)}" if several else ""
             figures.weight_magnitudes(path / f"weight_magnitudes{suffix}", histograms)
         for first, second in arguments.compare:
-            _draw_comparison(path, analyses, name, first, second, several)
+            rows = [row for row in comparisons if row["equal"] == "bytes" and (
+                name, first, second) == (row["collection"], row["first"], row["second"])]
+            if rows:
+                _draw_comparison(path, [analyses[name, first], analyses[name, second]], rows,
+                                 f"_{_file_name(name)}" if several else "")
 
 
-def _draw_comparison(path: Path, analyses: Mapping[tuple[str, str], Any], name: str, first: str,
-                     second: str, several: bool) -> None:
+def _draw_comparison(path: Path, pair: Sequence[Any], rows: Sequence[Mapping[str, Any]],
+                     suffix: str) -> None:
     from cxcompress.evaluation.forgettability import at_bytes
     from cxcompress.reporting import forgettability_figures as figures
 
-    rows = [row for row in _comparisons({key: analyses[key] for key in
-                                         ((name, first), (name, second))}, [(first, second)])
-            if row["equal"] == "bytes"]
-    if not rows:
-        return
+    first, second = (analysis.metrics.series for analysis in pair)
     # Where the two together cost most, there is something to compare.
     row = min(rows, key=lambda row: row["agreement"].first_change
               + row["agreement"].second_change)
-    pair = [analyses[name, first], analyses[name, second]]
     profiles = []
     for analysis in pair:
         curves = analysis.curves[analysis.settings.metric].median
@@ -271,11 +271,11 @@ def _draw_comparison(path: Path, analyses: Mapping[tuple[str, str], Any], name: 
                                  analysis.metrics.bytes, row["at"]))
     group_of = [next((group for group, members in pair[0].groups.items() if c in members), "")
                 for c in range(len(pair[0].metrics.classes))]
-    stem = f"compare_{_file_name(first)}_{_file_name(second)}"
     figures.profile_agreements(
-        path / (stem + (f"_{_file_name(name)}" if several else "")), first, second,
+        path / f"compare_{_file_name(first)}_{_file_name(second)}{suffix}", first, second,
         {f"both networks {byte_count(row['at'])}": tuple(profiles)},
-        {one["at"]: one["agreement"] for one in rows}, pair[0].metrics.classes, group_of)
+        {one["at"]: one["agreement"] for one in rows}, pair[0].metrics.classes, group_of,
+        pair[0].settings.metric)
 
 
 def _text(analyses: Mapping[tuple[str, str], Any], comparisons: Sequence[Mapping[str, Any]],

@@ -142,9 +142,13 @@ def choose_images(
     controls = []
     for row in chosen:
         match = next((place for place, other in enumerate(left)
-                      if other["labels"].count("|") == row["labels"].count("|")), 0)
+                      if _label_count(other) == _label_count(row)), 0)
         controls.append(left.pop(match))
     return chosen, controls
+
+
+def _label_count(row: dict[str, str]) -> int:
+    return len([name for name in row["labels"].split("|") if name])
 
 
 def analyse(arguments: argparse.Namespace) -> str:

@@ -409,6 +409,7 @@ def reader_summary(stem: Path, comparisons: Mapping[str, GroupComparison]) -> No
 def profile_agreements(
     stem: Path, first: str, second: str, profiles: Mapping[str, tuple[NDArray, NDArray]],
     agreements: Mapping[float, ProfileAgreement], classes: Sequence[str], group_of: Sequence[str],
+    metric: str = "AP",
 ) -> None:
     """Do two kinds of compression hurt the same classes? A scatter, and ρ against the size.
 
@@ -419,6 +420,7 @@ def profile_agreements(
         agreements: By bytes.
         classes: Names.
         group_of: "head", "medium" or "tail" of each class.
+        metric: Whose changes they are.
     """
     (title, (x, y)), = profiles.items()
     with plt.rc_context(STYLE):
@@ -434,8 +436,8 @@ def profile_agreements(
         left.set_ylim(ends)
         for axis in (left.xaxis, left.yaxis):
             axis.set_major_formatter(PercentFormatter(1, decimals=0))
-        left.set_xlabel(f"{first}: relative change of average precision")
-        left.set_ylabel(f"{second}: relative change\nof average precision")
+        left.set_xlabel(f"{first}: relative change of {metric}")
+        left.set_ylabel(f"{second}: relative change of {metric}")
         left.set_title(title, fontsize=8)
         left.legend(handles=[plt.Line2D([], [], marker="o", ls="", color=colour, label=name)
                              for name, colour in GROUP_COLOURS.items()], frameon=False,

@@ -18,6 +18,9 @@ LEVELS = (0.25, 0.5, 0.75)
 CLASSES = ("often", "less", "rare", "No Finding")
 RANKS = {"original": (1, 1, 1, 1), "L1@0.25": (1, 1, 1, 2), "L1@0.5": (1, 1, 2, 5),
          "L1@0.75": (1, 2, 4, 10)}
+SHARED = {"uUQ@256": (1, 1, 1, 1), "uUQ@16": (1, 1, 2, 5), "uUQ@2": (1, 4, 8, 20)}
+SIZE = {"original": 1000, "L1@0.25": 750, "L1@0.5": 500, "L1@0.75": 250, "uUQ@256": 900,
+        "uUQ@16": 450, "uUQ@2": 112}
 IMAGES = 40
 
 
@@ -44,7 +47,7 @@ def known_store(folder, seeds=3, ranks=RANKS, classes=CLASSES, images=IMAGES) ->
                 p[:2] = p[:2, ::-1]
             series, _, level = name.partition("@")
             store.write(seed, name, p, series=series, level=float(level or 0),
-                        attributes={"bytes": 1000 * (1 - float(level or 0))})
+                        attributes={"bytes": SIZE[name]})
     return store
 
 
@@ -75,6 +78,24 @@ def test_the_known_case_through_files_and_command(tmp_path, capsys):
     assert "images are generated" in said and "3 seeds; intervals are their range" in said
     for name in ("overall_AP", "class_correlations", "groups", "curves_L1", "pairs_L1"):
         assert (folder / f"{name}.png").exists() and (folder / f"{name}.svg").exists()
+
+
+def test_two_series_are_compared_at_equal_bytes_and_at_equal_loss(tmp_path, capsys):
+    known_store(tmp_path / "sweep", seeds=4, ranks=RANKS | SHARED)
+    assert forgettability.main([
+        "--predictions", str(tmp_path / "sweep"), "--permutations", "99", "--resamples", "99",
+        "--compare", "L1", "uUQ", "--output_path", str(tmp_path)]) == 0
+    folder = tmp_path / "forgettability" / "synthetic_known"
+    rows = rows_of(folder / "comparisons.csv")
+    sizes = [float(row["at"]) for row in rows if row["equal"] == "bytes"]
+    assert len(sizes) == 7 and sizes[0] == pytest.approx(250) and sizes[-1] == pytest.approx(750)
+    # Both forget in the order of rarity, so that they agree wherever both forget something.
+    losing = [row for row in rows if float(row["first_change"]) < 0]
+    assert losing and all(float(row["spearman"]) > 0.9 for row in losing)
+    assert {row["at"] for row in rows if row["equal"] == "overall decline"} == {
+        "0.1", "0.2", "0.4"}
+    assert (folder / "compare_L1_uUQ.svg").exists()
+    assert "L1 and uUQ" in capsys.readouterr().out
 
 
 def test_exemplars_of_the_known_case_and_a_study_of_them(tmp_path, capsys):
