@@ -23,6 +23,7 @@ SIZES = 7
 DECLINES = (0.1, 0.2, 0.4)
 ASSOCIATIONS = {"first_drop": "log frequency and first drop",
                 "final_impact": "log frequency and final impact",
+                "final_impact_excess": "log frequency and final impact above chance",
                 "fcd_frequency": "FCD and difference of log frequencies",
                 "fcd_overlap": "FCD and IoU^(1/4)"}
 
@@ -41,8 +42,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seeds", nargs="+", type=int, help="seeds to use (all there are)")
     add("--missing", default="error", choices=("error", "drop"),
         help="seeds that lack a treatment: refuse, or leave them out (error)")
-    add("--metric", default="AP", choices=("AP", "AUROC", "F1"),
-        help="whose curves are compared; all three are tabulated (AP)")
+    add("--metric", default="AP", choices=("AP", "AP_excess", "AUROC", "F1"),
+        help="whose curves are compared; AP_excess is average precision less what chance gives; "
+        "all are tabulated (AP)")
     add("--drop", type=float, default=0.2, help="relative loss that counts as a drop (0.2)")
     add("--groups", nargs=2, type=float, metavar=("HEAD", "TAIL"),
         help="training images above which a class is head, below which it is tail, e.g. 1000 100 "

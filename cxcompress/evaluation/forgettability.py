@@ -10,7 +10,14 @@
 Definitions after Holste et al., "How does pruning impact long-tailed multi-label medical image
 classifiers?" (2023). The relative change is Δ = (m − m₀) / m₀ of the same seed; the
 forgettability curve of a class is the median of Δ over seeds at each level; its final impact the
-last value; FCD the Euclidean distance of two curves. `paper_compat` adds their 10⁻¹² to the
+last value; FCD the Euclidean distance of two curves.
+
+The relative change of average precision has a floor that depends on frequency: a class of half of
+the images cannot fall below 0.5, a rare one can fall to nearly 0. So rare classes lose more by this
+measure even where all classes lose all that was learnt. `AP_excess`, average precision less what
+chance gives (`ranking.chance_average_precision`), has the same floor, −100%, for every class.
+
+`paper_compat` adds their 10⁻¹² to the
 denominator, where otherwise a change from 0 is undefined, and takes their co-occurrence.
 """
 
@@ -77,10 +84,12 @@ def relative_change(
         paper_compat: Divide by m₀ + 10⁻¹², so that 0 to 0 is no change instead of undefined.
 
     Returns:
-        `(seeds, levels, …)`; NaN where the original is 0 or undefined.
+        `(seeds, levels, …)`; NaN where the original is not above 0 or undefined.
     """
     original = values[:, :1]
-    base = original + PAPER_EPSILON if paper_compat else np.where(original == 0, np.nan, original)
+    with np.errstate(invalid="ignore"):
+        base = original + PAPER_EPSILON if paper_compat else np.where(original > 0, original,
+                                                                      np.nan)
     return (values[:, 1:] - original) / base
 
 

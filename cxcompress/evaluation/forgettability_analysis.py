@@ -53,8 +53,8 @@ class AnalysisSettings:
     """What an analysis may choose.
 
     Args:
-        metric: Whose curves drops, distances and associations are about: `"AP"`, `"AUROC"` or
-            `"F1"`.
+        metric: Whose curves drops, distances and associations are about, one of
+            `ranking.METRICS`.
         drop: Relative loss that counts as a drop.
         paper_compat: The original study's definitions: 10⁻¹² in the denominator, frequencies and
             overlap from column sums of the test images' co-occurrence.
@@ -88,8 +88,9 @@ class SeriesAnalysis:
         train_frequency, test_frequency: Images of each class `(c,)`.
         distance: FCD `(c, c)`.
         frequency_difference, overlap: Of class pairs `(c, c)`.
-        associations: `first_drop` and `final_impact` with log training frequency; `fcd_frequency`
-            and `fcd_overlap` (with IoU^¼).
+        associations: `first_drop` and `final_impact` with log training frequency, the latter also
+            of `AP_excess`, whose floor is the same for all classes (`final_impact_excess`);
+            `fcd_frequency` and `fcd_overlap` (with IoU^¼).
         groups: Positions of the classes of head, medium and tail.
         group_change: Relative change of each group's mean `(levels,)`.
         undefined: Classes left out, since the metric is undefined for some seed and level.
@@ -194,7 +195,7 @@ class SeriesAnalysis:
                    "iou": self.overlap[a, b]}
 
     def association_rows(self) -> list[dict[str, Any]]:
-        """A row an association, with p-values corrected over the four (Holm)."""
+        """A row an association, with p-values corrected over them (Holm)."""
         rows = [{"series": self.metrics.series, "association": name} | found.to_dict()
                 for name, found in self.associations.items()]
         for kind in ("pearson", "spearman"):
@@ -250,6 +251,7 @@ def analyse(
         {"first_drop": associate(log_train, drop_places(drops, metrics.levels, undefined),
                                  **ranks),
          "final_impact": associate(log_train, chosen[-1], **ranks),
+         "final_impact_excess": associate(log_train, curves["AP_excess"].median[-1], **ranks),
          "fcd_frequency": associate_pairs(distance, difference, **ranks),
          "fcd_overlap": associate_pairs(distance, shared**0.25, **ranks)},
         groups, group_change,

@@ -14,8 +14,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-METRICS = ("AP", "AUROC", "F1")
-"""Average precision, area under the ROC curve, F1 at the thresholds."""
+METRICS = ("AP", "AP_excess", "AUROC", "F1")
+"""Average precision, the same less what chance gives, area under the ROC curve, F1 at the
+thresholds."""
 
 
 def float16_order(values: NDArray[np.float16]) -> NDArray[np.uint16]:
@@ -63,6 +64,21 @@ def ranking_metrics(scores: NDArray, truth: NDArray[np.bool_]) -> tuple[float, f
     return precision, outranked / (positives * negatives)
 
 
+def chance_average_precision(positives: int, n: int) -> float:
+    """Mean average precision of all rankings of n images; about positives / n when there are many.
+
+    A positive at rank r has on average (positives − 1)(r − 1) / (n − 1) others above it, and every
+    rank is equally likely; so with H the n-th harmonic number it is
+    H / n + (positives − 1) / (n − 1) × (1 − H / n).
+    """
+    if not positives:
+        return math.nan
+    if n == 1:
+        return 1.0
+    harmonic = float((1 / np.arange(1, n + 1)).sum())
+    return harmonic / n + (positives - 1) / (n - 1) * (1 - harmonic / n)
+
+
 def f1(decision: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     """2 × true positives / (decided + true); NaN without a positive, 0 where none is found."""
     positives = int(truth.sum())
@@ -100,5 +116,7 @@ def treatment_metrics(
         column_truth = positive[rows, column]
         found["AP"][column], found["AUROC"][column] = ranking_metrics(
             log_odds[rows, column], column_truth)
+        found["AP_excess"][column] = found["AP"][column] - chance_average_precision(
+            int(column_truth.sum()), len(column_truth))
         found["F1"][column] = f1(decision[rows, column], column_truth)
     return found

@@ -38,7 +38,8 @@ from cxcompress.reporting.figures import (
 
 COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, "black", GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-LONG_NAMES = {"AP": "average precision", "AUROC": "AUROC", "F1": "F1"}
+LONG_NAMES = {"AP": "average precision", "AP_excess": "average precision above chance",
+              "AUROC": "AUROC", "F1": "F1"}
 GROUP_COLOURS = {"head": BLUE, "medium": GREEN, "tail": VERMILION}
 
 

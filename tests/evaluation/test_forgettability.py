@@ -33,6 +33,7 @@ from cxcompress.evaluation.forgettability_analysis import (
     drop_places,
     profile_agreement,
 )
+from cxcompress.evaluation.ranking import METRICS, treatment_metrics
 
 LEVELS = (0.25, 0.5, 0.75)
 CLASSES = ("often", "less", "rare", "rarest")
@@ -44,7 +45,7 @@ def known_metrics(seeds: int = 3, series: str = "L1") -> SweepMetrics:
     precision = np.concatenate([np.ones((1, 4)), 1 + CHANGES])
     values = np.repeat(precision[None], seeds, axis=0)
     return SweepMetrics(series, LEVELS, tuple(range(seeds)), CLASSES,
-                        {name: values for name in ("AP", "AUROC", "F1")},
+                        {name: values for name in METRICS},
                         np.array([100.0, 75, 50, 25]))
 
 
@@ -71,6 +72,24 @@ def test_every_number_of_the_known_case():
     rows = analysis.class_rows()
     assert [row["class"] for row in rows] == list(CLASSES)
     assert rows[3]["final_impact"] == pytest.approx(-0.9) and rows[0]["first_drop"] is None
+
+
+def test_above_chance_all_classes_can_lose_the_same():
+    """All classes are wholly forgotten: by average precision the frequent one seems to lose least,
+    above chance all lose everything."""
+    random = np.random.default_rng(0)
+    truth = random.random((2000, 4)) < (0.5, 0.1, 0.02, 0.005)
+    values = {name: np.empty((12, 2, 4)) for name in METRICS}
+    for seed in range(12):
+        noise = random.normal(size=(2, 2000, 4))
+        for level, strength in enumerate((3.0, 0.0)):
+            found = treatment_metrics(strength * truth + noise[level], truth.astype(float))
+            for name in METRICS:
+                values[name][seed, level] = found[name]
+    lost = {name: np.median(relative_change(values[name])[:, 0], axis=0)
+            for name in ("AP", "AP_excess")}
+    assert lost["AP"][0] > -0.55 and lost["AP"][3] < -0.9
+    assert lost["AP_excess"] == pytest.approx(-1, abs=0.06)
 
 
 def test_one_seed_has_medians_but_no_intervals_and_no_tests():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from cxcompress.evaluation.ranking import float16_order, ranking_metrics, treatment_metrics
+from cxcompress.evaluation.ranking import (
+    chance_average_precision,
+    float16_order,
+    ranking_metrics,
+    treatment_metrics,
+)
 
 FINITE16 = hnp.from_dtype(np.dtype(np.float16), allow_nan=False, allow_infinity=False)
 
@@ -59,3 +66,12 @@ def test_unknown_labels_are_left_out_of_their_class_only():
     found = treatment_metrics(scores, truth, np.zeros(2))
     assert found["AUROC"][0] == pytest.approx(roc_auc_score(truth[20:, 0], scores[20:, 0]))
     assert found["AUROC"][1] == pytest.approx(roc_auc_score(truth[:, 1], scores[:, 1]))
+
+
+@pytest.mark.parametrize("positives, n", [(1, 1), (1, 6), (2, 5), (3, 6), (6, 6)])
+def test_chance_is_the_mean_over_all_rankings(positives, n):
+    scores = np.arange(n, dtype=float)
+    over_all = [ranking_metrics(scores, np.isin(np.arange(n), places))[0]
+                for places in itertools.combinations(range(n), positives)]
+    assert chance_average_precision(positives, n) == pytest.approx(np.mean(over_all))
+    assert np.isnan(chance_average_precision(0, n))
