@@ -210,18 +210,23 @@ def _regression(axes, x: NDArray, y: NDArray) -> None:
 
 
 def class_correlations(stem: Path, analyses: Mapping[str, SeriesAnalysis]) -> None:
-    """Log training frequency against first drop (left) and final impact (right), a row a series."""
+    """Log training frequency against first drop and final impact, a row a series.
+
+    At the right the final impact above chance, whose floor is the same for every class.
+    """
     with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(len(analyses), 2, figsize=(7.6, 0.3 + 3.1 * len(analyses)),
+        figure, grid = plt.subplots(len(analyses), 3, figsize=(10.6, 0.3 + 3.1 * len(analyses)),
                                     squeeze=False)
-        for (left, right), (label, analysis) in zip(grid, analyses.items(), strict=True):
+        for (left, middle, right), (label, analysis) in zip(grid, analyses.items(), strict=True):
             with np.errstate(divide="ignore"):
                 y = np.log(analysis.train_frequency)
             y[~np.isfinite(y)] = np.nan
             undefined = np.isnan(analysis.curves[analysis.settings.metric].median).any(axis=0)
             drops = drop_places(analysis.first_drop, analysis.metrics.levels, undefined)
+            excess = analysis.curves["AP_excess"].median[-1]
             for axes, x, name in ((left, drops, "first_drop"),
-                                  (right, analysis.final_impact, "final_impact")):
+                                  (middle, analysis.final_impact, "final_impact"),
+                                  (right, excess, "final_impact_excess")):
                 colours = [next((GROUP_COLOURS[group] for group, members
                                  in analysis.groups.items() if c in members), GREY)
                            for c in range(len(y))]
@@ -232,17 +237,18 @@ def class_correlations(stem: Path, analyses: Mapping[str, SeriesAnalysis]) -> No
                     axes.plot(x[c], y[c], "o", ms=5, mec=colours[c],
                               mfc="none" if hollow else colours[c])
                 axes.set_title(_correlation_text(analysis.associations[name]), fontsize=8)
-                axes.set_ylabel("log training frequency")
+            left.set_ylabel("log training frequency")
             metric, hardest = analysis.settings.metric, analysis.metrics.levels[-1]
             _name_drops(left, analysis, drops)
             left.set_xlabel(f"{'sparsity' if _is_sparsity(analysis) else 'shared values k'} at "
                             f"first {analysis.settings.drop:.0%} loss of {metric}")
-            right.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-            right.set_xlabel(f"relative change of {metric} at "
-                             + (f"{hardest:.0%} sparsity" if hardest < 1 else f"k = {hardest:g}"))
+            there = f"{hardest:.0%} sparsity" if hardest < 1 else f"k = {hardest:g}"
+            for axes, name in ((middle, metric), (right, "AP above chance")):
+                axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+                axes.set_xlabel(f"relative change of {name} at {there}")
             left.text(-0.02, 1.22, label, transform=left.transAxes, fontsize=9, weight="bold")
-            _name_extremes(right, analysis.final_impact, y, analysis.metrics.classes,
-                           analysis.train_frequency)
+            for axes, x in ((middle, analysis.final_impact), (right, excess)):
+                _name_extremes(axes, x, y, analysis.metrics.classes, analysis.train_frequency)
         handles = [plt.Line2D([], [], marker="o", ls="", color=colour, label=name)
                    for name, colour in GROUP_COLOURS.items()]
         figure.legend(handles=handles, ncols=3, frameon=False, fontsize=8, loc="lower center",
@@ -257,7 +263,8 @@ def _name_drops(axes, analysis: SeriesAnalysis, drops: NDArray) -> None:
     never = drop_places([None], levels)[0]
     shown = [place for place, level in enumerate(levels)
              if places[place] >= np.nanmin(drops) - 1e-9]
-    shown = shown[::-1][::2][::-1] if len(shown) > 7 else shown
+    if len(shown) > 7:  # the last but one and every second before it, so that "never" has room
+        shown = shown[-2::-2][::-1]
     names = [f"{levels[place]:.0%}" if _is_sparsity(analysis) else f"{levels[place]:g}"
              for place in shown]
     axes.set_xticks([*(places[place] for place in shown), never], [*names, "never"], fontsize=8)
