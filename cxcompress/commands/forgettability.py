@@ -173,12 +173,27 @@ def _notes(name: str, store, analyses: Mapping[str, Any]) -> list[str]:
                             "undefined without test positives or starts from 0: "
                             f"{', '.join(analysis.undefined)}", []).append(series)
     notes += [f"{name}, {' '.join(series)}: {text}" for text, series in said.items()]
+    if analyses:
+        notes += _not_learnt(name, next(iter(analyses.values())))
     rare = [f"{label} ({int(count)})" for label, count in zip(
         images.classes, np.nansum(images.truth, axis=0), strict=True) if 0 < count < 10]
     if rare:
         notes.append(f"{name}: fewer than 10 test positives, whose average precision is mostly "
                      f"chance: {', '.join(rare)}")
     return notes
+
+
+def _not_learnt(name: str, analysis) -> list[str]:
+    """What the original does not know, compression cannot make it forget."""
+    from cxcompress.evaluation.seed_intervals import median_interval
+
+    median, low, _, _ = median_interval(analysis.metrics.values["AP_excess"][:, 0])
+    floor = np.where(np.isnan(low), median, low)
+    classes = [label for label, value in zip(analysis.metrics.classes, floor, strict=True)
+               if value <= 0]
+    return [f"{name}: {len(classes)} of {len(median)} classes are not clearly learnt by the "
+            "originals (interval of average precision above chance reaches 0), so there is little "
+            f"to forget: {', '.join(classes)}"] if classes else []
 
 
 def _comparisons(analyses: Mapping[tuple[str, str], Any],

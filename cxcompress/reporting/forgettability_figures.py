@@ -449,7 +449,7 @@ def profile_agreements(
         left.set_title(title, fontsize=8)
         left.legend(handles=[plt.Line2D([], [], marker="o", ls="", color=colour, label=name)
                              for name, colour in GROUP_COLOURS.items()], frameon=False,
-                    fontsize=7, loc="lower right")
+                    fontsize=7, loc="upper left")
         sizes = np.array(sorted(agreements)) / 1e3
         ordered = [agreements[size] for size in sorted(agreements)]
         right.axhline(0, color="black", lw=0.6)
@@ -464,7 +464,9 @@ def profile_agreements(
                 (f"within {first}, other seeds", [one.within_first for one in ordered], BLUE, "s"),
                 (f"within {second}, other seeds", [one.within_second for one in ordered], ORANGE,
                  "^")):
-            right.plot(sizes, values, color=colour, marker=marker, ms=4, lw=1, ls="--", label=name)
+            if not np.isnan(values).all():
+                right.plot(sizes, values, color=colour, marker=marker, ms=4, lw=1, ls="--",
+                           label=name)
         right.set_xscale("log")
         right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         right.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -472,6 +474,7 @@ def profile_agreements(
         right.set_ylim(-1.05, 1.05)
         right.set_xlabel("size of both networks [kB, log scale]")
         right.set_ylabel("agreement of the classes' changes, ρ")
-        right.legend(frameon=False, fontsize=7, loc="lower left")
+        right.legend(frameon=False, fontsize=7, ncols=2, loc="lower center",
+                     bbox_to_anchor=(0.5, 1.0))
         figure.tight_layout()
         _save(figure, stem)
