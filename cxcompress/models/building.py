@@ -28,6 +28,7 @@ from cxcompress.models.mnasnet import mnasnet
 from cxcompress.models.pathonet import pathonet
 from cxcompress.models.resnet import RESNET34, resnet
 from cxcompress.models.small_cxr import small_cxr
+from cxcompress.models.tiny_cxr import tiny_cxr
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ _NETWORKS = {
     "resnet50": _application(applications.ResNet50),
     "resnet101": _application(applications.ResNet101),
     "small_cxr": _Network(small_cxr, minimum=16),
+    "tiny_cxr": _Network(tiny_cxr, minimum=16),
     "vgg16": _application(applications.VGG16),
 }
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -80,6 +81,7 @@ def fit_classifier(
     augmentation: Augmentation | None = None,
     weight_decay: float = 0.0,
     label_smoothing: float = 0.0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, list[float]]:
     """Train with Adam, halving the learning rate on plateaus, and keep the best epoch.
 
@@ -99,6 +101,8 @@ def fit_classifier(
         weight_decay: Of AdamW (Loshchilov and Hutter 2019); 0 is Adam.
         label_smoothing: Share of every training label spread evenly over the classes; the
             validation loss has none.
+        callbacks: Called before those that keep the best epoch, such as one that keeps pruned
+            weights at 0.
 
     Returns:
         Keras' history: one list a metric, one number an epoch.
@@ -113,6 +117,7 @@ def fit_classifier(
                  else keras.optimizers.Adam(learning_rate))
     model.compile(optimizer=optimizer, loss=LOSSES[collection.task])
     callbacks = [
+        *callbacks,
         keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True),
         keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=max(patience // 3, 1)),
         keras.callbacks.TerminateOnNaN(),

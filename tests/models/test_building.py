@@ -88,6 +88,16 @@ def test_small_cxr_takes_any_size(side, channels):
     assert scores.shape == (1, 14) and (0 < scores).all() and (scores < 1).all()
 
 
+def test_tiny_cxr_does_an_eighth_of_small_cxrs_work():
+    model = models.build("tiny_cxr", (64, 64, 1), 20, activation="sigmoid")
+    assert model.count_params() == 62_308
+    work = {name: sum(np.prod(layer.output.shape[1:3]) * np.prod(layer.kernel.shape)
+                      for layer in models.build(name, (64, 64, 1), 20).layers
+                      if hasattr(layer, "kernel") and len(layer.kernel.shape) == 4)
+            for name in ("tiny_cxr", "small_cxr")}
+    assert work["tiny_cxr"] < work["small_cxr"] / 7
+
+
 def test_outputs_are_float32_under_mixed_precision():
     keras.config.set_dtype_policy("mixed_float16")
     try:
