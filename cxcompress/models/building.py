@@ -23,6 +23,7 @@ from keras import applications, layers
 
 from cxcompress.errors import InputError
 from cxcompress.models.applications import application
+from cxcompress.models.narrow import VGG11, densenet, vgg
 from cxcompress.models.pathonet import pathonet
 from cxcompress.models.resnet import resnet18
 from cxcompress.models.small_cxr import small_cxr
@@ -43,6 +44,7 @@ def _application(constructor) -> _Network:
 _NETWORKS = {
     "densenet121": _application(applications.DenseNet121),
     "densenet169": _application(applications.DenseNet169),
+    "densenet169_quarter": _Network(densenet),
     "efficientnetb0": _application(applications.EfficientNetB0),
     "efficientnetb4": _application(applications.EfficientNetB4),
     "mobilenetv2": _application(applications.MobileNetV2),
@@ -50,7 +52,9 @@ _NETWORKS = {
     "resnet18": _Network(resnet18),
     "resnet50": _application(applications.ResNet50),
     "small_cxr": _Network(small_cxr, minimum=16),
+    "vgg11_eighth": _Network(partial(vgg, convolutions=VGG11)),
     "vgg16": _application(applications.VGG16),
+    "vgg16_eighth": _Network(vgg),
 }
 
 
