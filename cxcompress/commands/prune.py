@@ -51,8 +51,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="share of the weights to remove, a fraction from 0 to below 1, e.g. 0.9 (0.5 0.8 0.9)")
     add("--unit", default="weights", help="weights: single weights become 0, the network keeps "
         "its shape; filters: whole filters go, and every engine runs faster (weights)")
-    add("--scope", default="global", help="what shares a threshold: global, layer, or group (a "
-        "block of layers) (global)")
+    add("--scope", help="what shares a threshold: global, layer, or group (a block of layers) "
+        "(global; of filters: layer)")
     add("--score", default="magnitude", help="what is kept: the largest magnitude, random, or "
         "taylor, |w × gradient| (magnitude)")
     add("--schedule", default="constant", help="constant: at once at the start of each stage; "
@@ -151,7 +151,8 @@ def _settings(arguments: argparse.Namespace, strategy: str, sparsity: float) -> 
     from cxcompress.pipeline.pruning import Pruning
 
     return Pruning(
-        strategy, sparsity, arguments.epochs, arguments.unit, arguments.scope, arguments.score,
+        strategy, sparsity, arguments.epochs, arguments.unit,
+        arguments.scope or ("layer" if arguments.unit == "filters" else "global"), arguments.score,
         arguments.schedule, arguments.budget, tuple(arguments.exclude), arguments.optimizer,
         arguments.lr, arguments.batch_size, arguments.multiple)
 

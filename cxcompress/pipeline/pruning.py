@@ -170,8 +170,7 @@ def prune_and_tune(
     if settings.unit == "filters":
         model = prune_filters(
             model, settings.sparsity, score=score, exclude=settings.exclude,
-            scope="layer" if settings.scope == "group" else settings.scope,
-            multiple=settings.multiple)
+            scope=settings.scope, multiple=settings.multiple)
     else:
         def plan_of(steps):
             return stages(settings.strategy, settings.sparsity, steps, kernels, settings.scope)
