@@ -31,7 +31,9 @@ from cxcompress.pruning import (
     stages,
 )
 from cxcompress.pruning import scores as scoring
+from cxcompress.pruning.filters import SCOPES as FILTER_SCOPES
 from cxcompress.pruning.masks import check_sparsity
+from cxcompress.pruning.scopes import SCOPES
 from cxcompress.pruning.strategies import STRATEGIES, study_epochs
 from cxcompress.storage import Container
 from cxcompress.training.fine_tuning import MAX_MOMENTUM
@@ -101,6 +103,10 @@ class Pruning:
         if self.unit == "filters" and self.strategy != "oneshot":
             raise InputError(f"--unit filters with --strategy {self.strategy}: filters are pruned "
                              "one-shot; give --strategy oneshot")
+        scopes = FILTER_SCOPES if self.unit == "filters" else SCOPES
+        if self.scope not in scopes:
+            raise InputError(f"--scope {self.scope}: {self.unit} are pruned by "
+                             f"{', '.join(scopes)}")
 
 
 @dataclass(frozen=True)

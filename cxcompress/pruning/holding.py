@@ -74,7 +74,10 @@ class HoldMasks(keras.callbacks.Callback):
                 variable = keras.Variable(mask, trainable=False, dtype="bool",
                                           name=f"{path.replace('/', '.')}.mask")
                 kernel = kernels[path]
-                constraint = MaskConstraint(variable, kernel.variable.constraint)
+                inner = kernel.variable.constraint
+                if isinstance(inner, MaskConstraint):  # of a training that was interrupted
+                    inner = inner.inner
+                constraint = MaskConstraint(variable, inner)
                 kernel.variable.constraint = constraint
                 self._held[path] = (kernel, constraint)
                 # Constraints are compiled into the training step, which `fit` may have kept.

@@ -15,20 +15,23 @@ from cxcompress.commands.compress import main as compress
 from cxcompress.storage import read_container
 
 
+def flags(net, images) -> list[str]:
+    return ["--net", str(net), "--data_path", str(images), "--strategy", "oneshot", "layerwise",
+            "--sparsity", "0.8", "--epochs", "2", "--batch_size", "16", "--preprocessing", "0-1",
+            "--k", "16"]
+
+
 @pytest.fixture(scope="module")
 def pruned_folder(trained_net, image_folder, tmp_path_factory) -> Path:
-    """A finished run of two strategies at two sparsities."""
+    """A finished run of two strategies."""
     path = tmp_path_factory.mktemp("prune")
-    assert prune.main(["--net", str(trained_net), "--data_path", str(image_folder), "--strategy",
-                       "oneshot", "layerwise", "--sparsity", "0.5", "0.8", "--scope", "global",
-                       "--epochs", "2", "--batch_size", "16", "--preprocessing", "0-1", "--k",
-                       "16", "--output_path", str(path)]) == 0
+    assert prune.main([*flags(trained_net, image_folder), "--output_path", str(path)]) == 0
     return path / "prune" / "spots"
 
 
 def test_strategies_have_equal_budgets_and_exact_sparsity(pruned_folder):
     rows = list(csv.DictReader((pruned_folder / "results_prune.csv").open()))
-    assert len(rows) == 4 and {row["epochs"] for row in rows} == {"2"}
+    assert len(rows) == 2 and {row["epochs"] for row in rows} == {"2"}
     for row in rows:
         file = next((pruned_folder / "models").glob(
             f"*{row['strategy']}-{float(row['sparsity']):g}-seed0.h5"))
@@ -44,8 +47,6 @@ def test_strategies_have_equal_budgets_and_exact_sparsity(pruned_folder):
         losses = {row["strategy"]: float(row["val_loss"]) for row in rows
                   if float(row["sparsity"]) == float(sparsity)}
         assert strategy == min(losses, key=losses.get)
-    size = {(row["strategy"], float(row["sparsity"])): int(row["bytes"]) for row in rows}
-    assert all(size[name, 0.8] < size[name, 0.5] for name in ("oneshot", "layerwise"))
     assert (pruned_folder / "prune.svg").exists()
 
 
@@ -70,29 +71,28 @@ def test_a_pruned_model_is_not_pruned_again_but_compressed_with_its_zeros(
     assert "already" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_results(
     pruned_folder, trained_net, image_folder, tmp_path, monkeypatch
 ):
-    argv = ["--net", str(trained_net), "--data_path", str(image_folder), "--strategy", "oneshot",
-            "layerwise", "--sparsity", "0.5", "0.8", "--epochs", "2", "--batch_size", "16",
-            "--preprocessing", "0-1", "--k", "16", "--output_path", str(tmp_path)]
+    argv = [*flags(trained_net, image_folder), "--output_path", str(tmp_path)]
     one, calls = prune._one_pruning, []
 
     def interrupted_once(**arguments):
         calls.append(arguments["settings"])
-        if len(calls) == 3:
+        if len(calls) == 2:
             raise KeyboardInterrupt
         return one(**arguments)
 
     monkeypatch.setattr(prune, "_one_pruning", interrupted_once)
     assert prune.main(argv) == 130
     assert prune.main(argv) == 0
-    assert len(calls) == 5
+    assert len(calls) == 3
     again = tmp_path / "prune" / "spots" / "results_prune.csv"
     assert again.read_text() == (pruned_folder / "results_prune.csv").read_text()
 
 
-@pytest.mark.parametrize("flags, message", [
+@pytest.mark.parametrize("wrong, message", [
     (["--sparsity", "90"], "--sparsity 90.0: must be 0 or more and below 1; it is a fraction"),
     (["--sparsity", "-0.1"], "--sparsity -0.1"),
     (["--strategy", "twice"], "--strategy twice: choose one of oneshot, iterative, layerwise"),
@@ -105,10 +105,10 @@ def test_an_interrupted_run_ends_with_the_same_results(
     (["--net", "missing.h5"], "--net missing.h5: no such file"),
 ])
 def test_what_cannot_be_pruned_is_said_in_one_line(
-    trained_net, image_folder, tmp_path, capsys, flags, message
+    trained_net, image_folder, tmp_path, capsys, wrong, message
 ):
     argv = ["--net", str(trained_net), "--data_path", str(image_folder), "--preprocessing", "0-1",
-            "--output_path", str(tmp_path), *flags]
+            "--output_path", str(tmp_path), *wrong]
     assert prune.main(argv) == 2
     said = capsys.readouterr().err.strip()
     assert message in said and "\n" not in said
@@ -149,14 +149,15 @@ def test_similarity_of_pruned_dense_and_compressed_networks(
     for stem in ("cka_dense", "cka_dense_pruned", f"filters_pruned_{conv}", f"maps_dense_{conv}"):
         assert (folder / f"{stem}.png").stat().st_size > 1000
         assert (folder / f"{stem}.svg").exists()
-    for flags, message in ((["--batch_size", "3"], "unbiased CKA needs at least 4"),
+    for wrong, message in ((["--batch_size", "3"], "unbiased CKA needs at least 4"),
                            (["--layers", "conv9"], "--layers conv9"),
                            (["--names", "a", "a"], "all different"),
                            (["--features", "conv9"], "--features conv9")):
-        assert similarity.main([*argv, "--overwrite", *flags]) == 2
+        assert similarity.main([*argv, "--overwrite", *wrong]) == 2
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_distillation_beside_labels_alone_and_by_a_pruned_teacher(
     image_folder, tmp_path, capsys
 ):
@@ -176,10 +177,10 @@ def test_distillation_beside_labels_alone_and_by_a_pruned_teacher(
               for row in csv.DictReader((folder / "teachers.csv").open())}
     assert taught["pruned 0.5"] == pytest.approx(taught["teacher"] / 2, abs=1)
     assert "student, labels alone (1 seeds)" in capsys.readouterr().out
-    for flags, message in ((["--student", "resnet18"], "no fewer than the teacher's"),
+    for wrong, message in ((["--student", "resnet18"], "no fewer than the teacher's"),
                            (["--student", "vgg99"], "no network is named 'vgg99'"),
                            (["--temperature", "0"], "--temperature 0"),
                            (["--prune_teacher", "50"], "--sparsity 50.0"),
                            (["--epochs", "0"], "--epochs 0")):
-        assert distill.main([*argv, "--overwrite", *flags]) == 2
+        assert distill.main([*argv, "--overwrite", *wrong]) == 2
         assert message in capsys.readouterr().err

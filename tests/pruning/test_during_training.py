@@ -83,16 +83,21 @@ def test_constant_sparsity_of_tfmot_and_its_begin(network, images, tfmot_schedul
     assert zeros(untouched) == 0
 
 
-@pytest.mark.parametrize("optimizer", [
-    lambda: keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
-    lambda: keras.optimizers.Adam(0.01),
-    lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1, use_ema=True, ema_momentum=0.9),
-    lambda: keras.optimizers.RMSprop(0.01, momentum=0.9, clipnorm=1.0),
-    lambda: keras.optimizers.Lion(0.001),
-    lambda: keras.optimizers.Adam(0.01, gradient_accumulation_steps=2),
-], ids=["momentum", "adam", "adamw-ema", "rmsprop", "lion", "accumulated"])
-def test_no_optimiser_revives_a_pruned_weight(network, images, optimizer):
-    model = compiled(network(), optimizer())
+OPTIMISERS = {
+    "adamw-ema": lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1, use_ema=True,
+                                                ema_momentum=0.9),
+    "momentum": lambda: keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
+    "adam": lambda: keras.optimizers.Adam(0.01),
+    "rmsprop": lambda: keras.optimizers.RMSprop(0.01, momentum=0.9, clipnorm=1.0),
+    "lion": lambda: keras.optimizers.Lion(0.001),
+    "accumulated": lambda: keras.optimizers.Adam(0.01, gradient_accumulation_steps=2),
+}
+
+
+@pytest.mark.parametrize("name", ["adamw-ema", *(
+    pytest.param(name, marks=pytest.mark.slow) for name in list(OPTIMISERS)[1:])])
+def test_no_optimiser_revives_a_pruned_weight(network, images, name):
+    model = compiled(network(), OPTIMISERS[name]())
     model.fit(*images, batch_size=16, epochs=2, verbose=0)  # momenta of every weight are in motion
     callback, watch = PruneDuringTraining(HALF_AT_ONCE, scope="layer"), Watch()
     model.fit(*images, batch_size=16, epochs=3, verbose=0, callbacks=[callback, watch])
@@ -211,6 +216,18 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(network, images, t
                   callbacks=[PruneDuringTraining(schedule, scope="layer", state_file=state)])
 
 
+def test_an_interrupted_training_leaves_no_mask_for_ever(network, images):
+    model = compiled(network())
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(*images, batch_size=16, epochs=3, verbose=0,
+                  callbacks=[PruneDuringTraining(HALF_AT_ONCE), Interrupt()])
+    model.fit(*images, batch_size=16, epochs=1, verbose=0,
+              callbacks=[PruneDuringTraining(HALF_AT_ONCE)])
+    assert all(kernel.variable.constraint is None for kernel in prunable_kernels(model))
+    model.fit(*images, batch_size=16, epochs=1, verbose=0)
+    assert zeros(model) < 0.1
+
+
 def test_schedules_that_cannot_be_are_refused(tfmot_schedules):
     class Backwards:
         begin_step, end_step = 10, 5
@@ -238,8 +255,10 @@ def test_a_schedule_that_leaves_its_range_or_empties_a_layer_stops(network, imag
                   callbacks=[PruneDuringTraining(HALF_AT_ONCE, scope="block")])
 
 
-@pytest.mark.parametrize("strategy", ["oneshot", "iterative", "layerwise"])
-@pytest.mark.parametrize("gradual", [False, True])
+@pytest.mark.parametrize("strategy, gradual", [("iterative", False), *(
+    pytest.param(*other, marks=pytest.mark.slow) for other in (
+        ("oneshot", False), ("layerwise", False), ("oneshot", True), ("iterative", True),
+        ("layerwise", True)))])
 def test_strategies_reach_the_sparsity_within_the_steps(network, images, strategy, gradual):
     model, watch = compiled(network("residual")), Watch()
     kernels = prunable_kernels(model)
