@@ -134,7 +134,8 @@ def prune(arguments: argparse.Namespace) -> str:
         folder.write_json("results.json", folder.record | {
             "state": "done", "dense": dense, "rows": rows, "summary": summary, "chosen": chosen,
             "notes": notes})
-        pruning_figures.accuracy_and_sparsity(path / "prune", summary, dense, METRICS)
+        pruning_figures.accuracy_and_sparsity(path / "prune", summary, dense, METRICS,
+                                              arguments.unit)
     return "\n".join([*(f"note: {note}" for note in dict.fromkeys(notes)), "",
                       _dense_line(dense), "",
                       text_table([_text(row, chosen) for row in summary]), "",

@@ -19,7 +19,8 @@ FORMS = {"oneshot": (BLUE, "o", "one-shot"), "iterative": (ORANGE, "s", "iterati
 
 
 def accuracy_and_sparsity(
-    stem: Path, rows: Sequence[Mapping], dense: Sequence[Mapping], metrics: Sequence[str]
+    stem: Path, rows: Sequence[Mapping], dense: Sequence[Mapping], metrics: Sequence[str],
+    unit: str = "weights",
 ) -> None:
     """Metrics against sparsity, a line a strategy, with the dense networks' mean dotted.
 
@@ -29,6 +30,7 @@ def accuracy_and_sparsity(
             metric `<metric>`, `<metric>_low` and `<metric>_high` (95% interval of the images).
         dense: The dense networks' numbers under the same names.
         metrics: Which to draw, a column each.
+        unit: What was pruned: `"weights"` or `"filters"`.
     """
     levels = sorted({row["sparsity"] for row in rows})
     with plt.rc_context(STYLE):
@@ -50,7 +52,7 @@ def accuracy_and_sparsity(
                 axes.plot(places, [row[metric] for row in chosen], marker=marker, color=colour,
                           ms=4, lw=1.2, label=label)
             axes.set_xticks(range(len(levels)), [f"{100 * level:g}" for level in levels])
-            axes.set_xlabel("pruned [% of weights]")
+            axes.set_xlabel(f"pruned [% of {unit}]")
             axes.set_ylabel(LABELS.get(metric, metric))
         handles, captions = grid[0][0].get_legend_handles_labels()
         figure.tight_layout()
