@@ -9,6 +9,8 @@
     collection = open_collection("SHIDC-B-Ki-67/")              # Train/*.jpg + *.json, …
     collection = open_collection("ChestX-ray14/")               # Data_Entry_2017.csv + PNGs
     collection = open_collection("CheXpert-v1.0-small/")        # train.csv, valid.csv + JPEGs
+    collection = open_collection("HAM10000/")                   # HAM10000_metadata.csv + JPEGs
+    collection = open_collection("cifar100")                    # or a cifar-100-… folder
 
     collection = with_validation(collection)      # holds 15% out of train if there is no val part
     collection.train.images, collection.train.labels, collection.train.patient_id
@@ -33,7 +35,7 @@ def open_collection(name_or_path: str | PathLike, *, size: int | None = None,
 
     Args:
         name_or_path: `synthetic:cxr[20][_<size>]`, `synthetic:ki67[_<size>]`,
-            `medmnist:<set>[_64|_128|_224]`, an `.npz` file, or a folder.
+            `medmnist:<set>[_64|_128|_224]`, `cifar100`, an `.npz` file, or a folder.
         size, channels, seed, count: Of generated collections: pixels a side, 1 or 3 channels
             (radiographs), the cohort, and the number of images. Recorded collections come whole
             and as they are stored.
@@ -57,17 +59,24 @@ def open_collection(name_or_path: str | PathLike, *, size: int | None = None,
         from cxcompress.data.medmnist import open_medmnist
 
         return open_medmnist(name)
+    if name == "cifar100":
+        from cxcompress.data.cifar100 import open_cifar100
+
+        return open_cifar100(name)
     if name.startswith("synthetic:"):
         raise InputError(f"{name}: unknown; there are synthetic:cxr and synthetic:ki67")
     path = Path(name_or_path)
     if path.is_dir():
         from cxcompress.data.chexpert import is_chexpert, open_chexpert
+        from cxcompress.data.cifar100 import is_cifar100, open_cifar100
+        from cxcompress.data.ham10000 import is_ham10000, open_ham10000
         from cxcompress.data.image_folder import open_image_folder
         from cxcompress.data.nih import is_nih, open_nih
         from cxcompress.data.shidc import is_shidc, open_shidc
 
         for recognised, opener in ((is_nih, open_nih), (is_chexpert, open_chexpert),
-                                   (is_shidc, open_shidc)):
+                                   (is_shidc, open_shidc), (is_ham10000, open_ham10000),
+                                   (is_cifar100, open_cifar100)):
             if recognised(path):
                 return opener(path)
         return open_image_folder(path)
@@ -77,6 +86,6 @@ def open_collection(name_or_path: str | PathLike, *, size: int | None = None,
         return open_arrays(path)
     if path.exists():
         raise InputError(f"{name}: neither a folder nor an .npz file; give one of these, "
-                         "synthetic:cxr, synthetic:ki67 or medmnist:<set>")
+                         "synthetic:cxr, synthetic:ki67, medmnist:<set> or cifar100")
     raise InputError(f"{name}: no such file or folder, and no name of a collection "
-                     "(synthetic:cxr, synthetic:ki67, medmnist:<set>)")
+                     "(synthetic:cxr, synthetic:ki67, medmnist:<set>, cifar100)")

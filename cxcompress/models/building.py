@@ -25,6 +25,7 @@ from cxcompress.errors import InputError
 from cxcompress.models.applications import application
 from cxcompress.models.inception_v4 import inception_v4
 from cxcompress.models.mnasnet import mnasnet
+from cxcompress.models.narrow import VGG11, densenet, vgg
 from cxcompress.models.pathonet import pathonet
 from cxcompress.models.resnet import RESNET34, resnet
 from cxcompress.models.small_cxr import small_cxr
@@ -47,6 +48,7 @@ _NETWORKS = {
     "densenet121": _application(applications.DenseNet121),
     "densenet169": _application(applications.DenseNet169),
     "densenet201": _application(applications.DenseNet201),
+    "densenet169_quarter": _Network(densenet),
     "efficientnetb0": _application(applications.EfficientNetB0),
     "efficientnetb1": _application(applications.EfficientNetB1),
     "efficientnetb2": _application(applications.EfficientNetB2),
@@ -64,7 +66,9 @@ _NETWORKS = {
     "resnet101": _application(applications.ResNet101),
     "small_cxr": _Network(small_cxr, minimum=16),
     "tiny_cxr": _Network(tiny_cxr, minimum=16),
+    "vgg11_eighth": _Network(partial(vgg, convolutions=VGG11)),
     "vgg16": _application(applications.VGG16),
+    "vgg16_eighth": _Network(vgg),
 }
 
 

@@ -31,6 +31,7 @@ from cxcompress.pipeline.sharing import (
 from cxcompress.pipeline.tuning import FineTuning, check_tunable, tune
 from cxcompress.quantization import Compression
 from cxcompress.quantization.quality import decibels
+from cxcompress.quantization.sharing import came_pruned
 from cxcompress.representation import SharedWeights
 from cxcompress.runtime import PLANS
 from cxcompress.storage import (
@@ -251,8 +252,8 @@ def compress(
     quantised, tuned = shared, None
     if study is not None and fine_tuning is not None and fine_tuning.epochs:
         check_tunable(shared, pruned_floats=any(
-            percent and not compression.k_for(family)
-            for family, percent in compression.pruned_percent.items()))
+            kernel.path in shared.unshared and came_pruned(shared.unshared[kernel.path])
+            for kernel in models.kernels(model)))
         tuned, said = tune(model, shared, study, fine_tuning, compression, seed=seed,
                            state_folder=units_folder)
         notes += said

@@ -85,14 +85,15 @@ def check_tunable(shared: SharedWeights, pruned_floats: bool) -> None:
 
     Args:
         shared: The compressed weights.
-        pruned_floats: Whether a family is pruned and left float.
+        pruned_floats: Whether a pruned kernel is left float.
 
     Raises:
         InputError: If nothing is shared, or pruned weights would grow back.
     """
     if not shared.kernels:
         raise InputError("--epochs: no kernel shares values, so there is nothing to fine-tune; "
-                         "give a quantiser, e.g. --compression pruCWS, or --epochs 0")
+                         "give a quantiser, e.g. --compression pruCWS, or --epochs 0; prune.py "
+                         "fine-tunes pruned float kernels")
     if pruned_floats:
         raise InputError("--epochs: pruned kernels that are left float would grow back; share "
                          "their values too (--clustercnn, --clusterfc above 0), or --epochs 0")

@@ -26,6 +26,8 @@ from cxcompress.representation.types import (
     index_dtype,
 )
 
+PRUNED_SHARE = 0.05
+"""Share of exact zeros from which a kernel counts as pruned already: training leaves none."""
 LEAST_IMPORTANCE = 1 / 64
 """Mean importance of a kernel against the median one, at least; at most its inverse."""
 
@@ -54,7 +56,8 @@ def share_weights(
         `SharedWeights`. Codebooks are named "conv", "dense", "depthwise" at unified scope and by
         the kernel's path at layer scope. In families that are pruned, `codebook.zero` is set and
         every pruned weight has that index; a weight that is not pruned but nearest to 0 has it as
-        well. Kernels left float, pruned ones where the compression only prunes, are in
+        well. The same holds for kernels that came pruned: a twentieth of one codebook's weights
+        exactly 0. Kernels left float, pruned ones where the compression only prunes, are in
         `unshared`, as float32.
 
     Raises:
@@ -107,6 +110,11 @@ def share_weights(
     return SharedWeights(codebooks, shared, unshared)
 
 
+def came_pruned(weights: NDArray) -> bool:
+    """Whether so many weights are exactly 0 that they must have been pruned before."""
+    return weights.size - np.count_nonzero(weights) >= max(PRUNED_SHARE * weights.size, 1)
+
+
 def _share(
     name: str,
     arrays: list[NDArray[np.float32]],
@@ -120,9 +128,11 @@ def _share(
     parameters = ({"seed": (seed, zlib.crc32(name.encode()))}
                   if compression.quantizer == "PWS" else {})
     quantizer = compression.quantizer_for(family, **parameters)
+    # TCQ has no index of its own for zero: its trellis alternates between subsets of values.
+    keep_zero = compression.percent_for(family) > 0 or (
+        came_pruned(flat) and compression.quantizer != "TCQ" and compression.k_for(family) > 1)
     try:
-        quantizer.fit(flat, sample_weight=importance,
-                      keep_zero=compression.percent_for(family) > 0)
+        quantizer.fit(flat, sample_weight=importance, keep_zero=keep_zero)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     return quantizer.codebook_, quantizer.assign_kernels(arrays)

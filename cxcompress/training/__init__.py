@@ -6,7 +6,7 @@ import importlib
 
 _HOMES = {
     "DensityBatches": "density_fitting", "FineTuned": "fine_tuning", "PartBatches": "fitting",
-    "SharedWeightsTrainer": "shared_values", "fine_tune": "fine_tuning",
+    "SharedWeightsTrainer": "shared_values", "distil": "distillation", "fine_tune": "fine_tuning",
     "fit_classifier": "fitting", "fit_density": "density_fitting",
 }
 __all__ = list(_HOMES)

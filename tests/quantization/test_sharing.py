@@ -99,3 +99,19 @@ def test_errors_name_the_kernel(kernels):
         share_weights(kernels, Compression.parse("uCWS", keep_float=("stme",)))
     with pytest.raises(ValueError, match="family is one of"):
         share_weights({"a": (np.ones(3), "bias")}, Compression.parse("uCWS"))
+
+
+def test_kernels_that_came_pruned_keep_an_exact_zero():
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(40, 30)).astype(np.float32) + 0.3
+    weights[rng.random((40, 30)) < 0.3] = 0
+    for name in ("uCWS", "UQ", "uPWS", "uECSQ"):
+        shared = share_weights({"a/kernel": (weights, "conv")},
+                               Compression.parse(name, clustercnn=6, clusterfc=6))
+        (codebook,) = shared.codebooks.values()
+        assert codebook.zero is not None and codebook.values[codebook.zero] == 0
+        assert (shared.kernels["a/kernel"].indices[weights == 0] == codebook.zero).all()
+    dense = np.where(weights == 0, np.float32(0.1), weights)
+    dense[0, 0] = 0  # one weight that happens to be 0 prunes nothing
+    shared = share_weights({"a/kernel": (dense, "conv")}, Compression.parse("uCWS", clustercnn=6))
+    assert shared.codebooks["conv"].zero is None
