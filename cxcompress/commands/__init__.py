@@ -11,6 +11,7 @@ COMMANDS = {
     "time_space_eval": "time and size of a compressed file beside its original",
     "quantizer_sweep": "one network under every quantiser and number of levels",
     "fine_tuning_study": "what fine-tuning regains at fewer and fewer shared values",
+    "collection": "check a collection of radiographs; its class counts and co-occurrence",
     "train": "train one of the built-in models on a collection",
     "train_seeds": "the same training with several seeds; the best on validation is kept",
     "demo": "compress a bundled model on generated data and write a report",
