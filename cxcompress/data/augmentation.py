@@ -25,9 +25,11 @@ class Augmentation:
         contrast: Of the distance of the pixels from the image's mean.
         brightness: Of the image's range of values.
         gamma: Of the logarithm of the exponent applied to the image's range.
+        flip: Not a reach but the chance that an image is mirrored, left for right. Mirrored hearts
+            lie on the right: findings that have a side lose it.
 
     Raises:
-        ValueError: If a value is negative, or zoom or contrast is 1 or more.
+        ValueError: If a value is negative, zoom or contrast is 1 or more, or flip is above 1.
     """
 
     shift: float = 0.08
@@ -36,12 +38,20 @@ class Augmentation:
     contrast: float = 0.3
     brightness: float = 0.15
     gamma: float = 0.3
+    flip: float = 0.0
 
     def __post_init__(self):
         for name, value in vars(self).items():
-            if value < 0 or (name in ("zoom", "contrast") and value >= 1):
-                raise ValueError(f"{name} must not be negative, zoom and contrast be below 1. "
-                                 f"Received: {name}={value}")
+            if value < 0 or (name in ("zoom", "contrast") and value >= 1) or (
+                    name == "flip" and value > 1):
+                raise ValueError(f"{name} must not be negative, zoom and contrast be below 1, flip "
+                                 f"at most 1. Received: {name}={value}")
+
+    @classmethod
+    def turned(cls, rotation: float, flip: float = 0.5) -> Augmentation:
+        """Rotation and mirroring alone, as chest X-ray studies have it: ±15° (PruneCXR), ±20°
+        without mirroring (MedImaging)."""
+        return cls(shift=0, rotation=rotation, zoom=0, contrast=0, brightness=0, gamma=0, flip=flip)
 
     def __call__(self, inputs: NDArray, random: np.random.Generator) -> NDArray[np.float32]:
         """Another view of every image.
@@ -56,6 +66,9 @@ class Augmentation:
         def draw(most: float) -> NDArray:
             return random.uniform(-most, most, (len(inputs), 1, 1, 1))
 
+        if self.flip:
+            mirrored = random.random(len(inputs)) < self.flip
+            inputs = np.where(mirrored[:, None, None, None], inputs[:, :, ::-1], inputs)
         moved = self._moved(inputs, *(draw(most)[:, 0, 0] for most in (
             self.shift, self.shift, np.deg2rad(self.rotation), self.zoom)))
         low, high = (reach(moved, axis=(1, 2, 3), keepdims=True) for reach in (np.min, np.max))

@@ -242,7 +242,9 @@ def joined(one: Part, other: Part) -> Part:
               if isinstance(one.labels, np.ndarray) else [*one.labels, *other.labels])
     return Part(end_to_end(one.images, other.images), labels,
                 np.concatenate([one.image_id, other.image_id]),
-                np.concatenate([one.patient_id, other.patient_id]))
+                np.concatenate([one.patient_id, other.patient_id]),
+                {name: np.concatenate([values, other.about[name]])
+                 for name, values in one.about.items() if name in other.about})
 
 
 @dataclass(frozen=True)

@@ -69,10 +69,10 @@ def _finished(figure, grid, count: int, x: str, y: str, stem: Path, handles=()) 
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         axes.set_xticklabels(("0", ".5", "1"))
         axes.set_yticklabels(("0", ".5", "1"))
-        axes.tick_params(labelbottom=number + columns >= count)
-    figure.supxlabel(x, fontsize=9)
-    figure.supylabel(y, fontsize=9)
-    figure.tight_layout()
+        axes.tick_params(labelbottom=number + columns >= count, labelsize=7.5)
+    figure.supxlabel(x, fontsize=9, y=0.02)
+    figure.supylabel(y, fontsize=9, x=0.01)
+    figure.tight_layout(rect=(0.01, 0.01, 1, 1))
     if handles:
         figure.legend(handles=handles, ncols=len(handles), loc="lower center",
                       bbox_to_anchor=(0.5, 0.99), frameon=False, fontsize=8)
@@ -151,8 +151,10 @@ def calibration_curves(stem: Path, curves: Sequence[Mapping]) -> None:
                 bins = curve[key]
                 x, y, low, high = (np.array([entry[what] for entry in bins], float)
                                    for what in ("predicted", "observed", "low", "high"))
-                axes.errorbar(x, y, (y - low, high - y), color=colour, marker=marker, ms=3, lw=1,
-                              elinewidth=0.6, mfc="none" if place else colour)
+                # Intervals of the scaled bins are much the same: drawn once, to be seen.
+                axes.errorbar(x, y, None if place else (y - low, high - y), color=colour,
+                              marker=marker, ms=3, lw=1, elinewidth=0.6,
+                              mfc="none" if place else colour)
                 axes.text(0.03, 0.9 - 0.13 * place, f"ECE {error:.3f}", color=colour, fontsize=7)
             axes.set_title(curve["name"], fontsize=7.5)
         handles = [plt.Line2D([], [], color=BLUE, marker="o", ms=3, label="as predicted"),
