@@ -14,6 +14,8 @@ COMMANDS = {
     "collection": "check a collection of radiographs; its class counts and co-occurrence",
     "train": "train one of the built-in models on a collection",
     "train_seeds": "the same training with several seeds; the best on validation is kept",
+    "adaptive_finetune": "pneumonia, cardiomegaly, 14 diseases in turn, against training direct",
+    "compare_runs": "trained models side by side on the same test images",
     "demo": "compress a bundled model on generated data and write a report",
     "info": "print what a compressed file says of itself: card, layers, plans",
     "predict": "find classes or cells in images with a compressed file, without TensorFlow",

@@ -24,6 +24,9 @@ from cxcompress.tasks.predictions import Predictions
 REACH = 3.0
 """Temperatures between exp(−3) and exp(3) are tried."""
 
+TINY = 1e-12
+"""Probabilities are clipped to [this, 1 - this] before their logit is taken."""
+
 BINS = 8
 """Bins of a calibration curve, with as many images in each."""
 
@@ -69,8 +72,7 @@ def with_temperature(predictions: Predictions, temperature: float) -> Prediction
         raise ValueError(f"a temperature is positive. Received: {temperature}")
     if temperature == 1:
         return predictions
-    score = np.asarray(predictions.score, np.float64).clip(
-        SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+    score = np.asarray(predictions.score, np.float64).clip(TINY, 1 - TINY)
     if predictions.task == "multiclass":
         return replace(predictions, score=softmax(np.log(score) / temperature, axis=1))
     return replace(predictions, score=expit(np.log(score / (1 - score)) / temperature))

@@ -169,7 +169,7 @@ def fit_classifier(
     if not keeper.finished and start < epochs:
         try:
             model.fit(train.dataset, validation_data=val.dataset, initial_epoch=start,
-                      epochs=epochs, callbacks=callbacks, verbose=2)
+                      epochs=epochs, callbacks=callbacks, shuffle=False, verbose=2)
         except tf.errors.OpError as error:
             failure = train.failure or val.failure
             if failure is None:

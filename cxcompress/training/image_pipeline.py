@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from cxcompress.data.augmentation import Augmentation
 from cxcompress.data.collection import Part, Selection
+from cxcompress.data.image_folder import ImageFiles
+from cxcompress.data.joining import EndToEnd
 from cxcompress.errors import InputError
 from cxcompress.images import Preprocessing
 
@@ -149,16 +151,23 @@ def _kept_array(path: Path, shape: tuple[int, ...], dtype) -> NDArray:
 def _fingerprint(part: Part, preprocessing: Preprocessing) -> str:
     """Names the images, by their files' size and time where they lie in files."""
     digest = hashlib.sha256(repr(preprocessing.to_dict()).encode())
-    if isinstance(part.images, np.ndarray):
-        digest.update(np.ascontiguousarray(part.images))
-    else:
-        for path in _paths(part.images, np.arange(len(part))):
+    for row in range(len(part)):
+        path = _path(part.images, row)
+        if path is None:
+            digest.update(np.ascontiguousarray(part.images[row]))
+        else:
             status = path.stat()
             digest.update(f"{path} {status.st_size} {status.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
 
 
-def _paths(images, rows: NDArray) -> list[Path]:
+def _path(images, row: int) -> Path | None:
+    """The file of an image that is read when asked for; None for an array."""
+    if isinstance(images, ImageFiles):
+        return Path(images.paths[row])
     if isinstance(images, Selection):
-        return _paths(images.items, images.rows[rows])
-    return [Path(images.paths[row]) for row in rows]
+        return _path(images.items, int(images.rows[row]))
+    if isinstance(images, EndToEnd):
+        split = len(images.first)
+        return _path(*((images.first, row) if row < split else (images.second, row - split)))
+    return None
