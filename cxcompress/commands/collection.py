@@ -80,8 +80,10 @@ def describe(arguments: argparse.Namespace) -> str:
               text_table([{key: str(value) for key, value in row.items()} for row in counts],
                          right=tuple(counts[0])[1:])]
     if collection.task == "multilabel":
-        lines += ["", "most often together", text_table(pair_rows(collection.classes, together),
-                                                       right=("images", "Jaccard index"))]
+        grid = grid_rows(collection.classes, together)
+        lines += ["", "images with both classes", text_table(grid, right=tuple(grid[0])[1:]), "",
+                  "most often together", text_table(pair_rows(collection.classes, together),
+                                                    right=("images", "Jaccard index"))]
     if boxes:
         lines += ["", f"bounding boxes: {boxes['boxes']} on {boxes['images']} images, of which "
                   f"{boxes['present']} are here"]
@@ -113,6 +115,13 @@ def count_rows(collection) -> list[dict[str, Any]]:
     rows = class_counts(collection)
     complete = {key for key, count in full.items() if all(row[key] == count for row in rows)}
     return [{key: value for key, value in row.items() if key not in complete} for row in rows]
+
+
+def grid_rows(classes: Sequence[str], together) -> list[dict[str, str]]:
+    """Co-occurrence, its columns numbered as its rows are; the diagonal counts each class."""
+    return [{"class": f"{row + 1} {name}"}
+            | {str(column + 1): str(int(count)) for column, count in enumerate(together[row])}
+            for row, name in enumerate(classes)]
 
 
 def pair_rows(classes: Sequence[str], together) -> list[dict[str, str]]:

@@ -20,6 +20,7 @@ EXAMPLE = ("python experiments/train.py --model densenet121 --pretrained imagene
 ACTIVATIONS = {"multiclass": "softmax", "multilabel": "sigmoid", "nuclei": None}
 LOSSES = ("bce", "weighted_bce", "focal", "masked_bce")
 PREPROCESSINGS = ("auto", "0-1", "-1-1", "imagenet", "xrv", "none")
+CLASSIFIER_FLAGS = ("loss", "pretrained", "freeze_backbone", "tta", "cache", "tensorboard")
 WATCHED = {"val_loss": "val_loss", "macro_ap": "val_macro_ap"}
 
 
@@ -146,6 +147,11 @@ def train(arguments: argparse.Namespace) -> str:
             arguments.seed, notes)
         if collection.task not in ACTIVATIONS or collection.train is None:
             raise InputError(f"--data_path {arguments.data_path}: needs a train part with labels")
+        if collection.task == "nuclei":
+            given = [name for name in CLASSIFIER_FLAGS if getattr(arguments, name)]
+            if given:
+                raise InputError(f"--{given[0]}: for classifiers; {collection.name} holds fields "
+                                 "of nuclei")
         keras.utils.set_random_seed(arguments.seed)
         size = (arguments.size, arguments.size)
         channels = 3 if collection.task == "nuclei" else arguments.channels

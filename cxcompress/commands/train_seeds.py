@@ -74,13 +74,21 @@ def train_seeds(arguments: argparse.Namespace) -> str:
                       f"model  {path}/{arguments.model}.h5"])
 
 
+def _ended(folder: Path) -> bool:
+    try:
+        return json.loads((folder / "run.json").read_text())["state"] == "done"
+    except (OSError, ValueError, KeyError):
+        return False
+
+
 def _one_seed(arguments: argparse.Namespace, seed: int, path: Path) -> dict[str, Any]:
     chosen = copy.copy(arguments)
-    # A seed that was interrupted starts over; finished ones are read back.
-    chosen.seed, chosen.output_path, chosen.overwrite = seed, path, True
+    folder = path / f"{arguments.model}-seed{seed}"
+    # A seed that was interrupted goes on after its last epoch. One that ended but was not counted
+    # is trained again.
+    chosen.seed, chosen.output_path, chosen.overwrite = seed, path, _ended(folder)
     del chosen.seeds
     train(chosen)
-    folder = path / f"{arguments.model}-seed{seed}"
     results = json.loads((folder / "results.json").read_text())
     metric = "auroc_macro" if "auroc_macro" in results["test"] else "f1_macro"
     test = results["test"][metric]
