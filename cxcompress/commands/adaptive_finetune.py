@@ -200,5 +200,5 @@ def _one_arm(arm: str, seed: int, stages, arguments: argparse.Namespace, path: P
     return {"stages": [
         {"arm": arm, "seed": seed, "stage": one.name, "frozen": one.frozen, "epochs": one.epochs,
          "images_seen": one.images_seen, "best_epoch": fitted[one.name].best_epoch + 1,
-         "val_loss": fitted[one.name].history["val_loss"][fitted[one.name].best_epoch]}
+         "val_loss": fitted[one.name]["val_loss"][fitted[one.name].best_epoch]}
         for one in chosen]}

@@ -169,7 +169,7 @@ def train(arguments: argparse.Namespace) -> str:
             arguments, len(collection.classes), ACTIVATIONS[collection.task], notes)
         study = Study(collection, get_task(collection.task, collection.classes), preprocessing)
         fitted = fit(model, study, arguments, path, described)
-        return judge_and_write(folder, model, study, fitted.history, arguments, notes,
+        return judge_and_write(folder, model, study, fitted, arguments, notes,
                                fitted.best_epoch)
 
 

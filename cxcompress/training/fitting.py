@@ -1,14 +1,13 @@
 """Fitting a classifier to a collection: the best epoch on validation data is the one kept.
 
     fitted = fit_classifier(model, collection, preprocessing, epochs=30, seed=0)
-    fitted.history["val_loss"][fitted.best_epoch]
+    fitted["val_loss"][fitted.best_epoch]
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -91,6 +90,7 @@ def fit_classifier(
     augmentation: Augmentation | None = None,
     weight_decay: float = 0.0,
     label_smoothing: float = 0.0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     loss: str | None = None,
     watched: str = "val_loss",
     state: Path | None = None,
@@ -118,6 +118,8 @@ def fit_classifier(
         weight_decay: Of AdamW (Loshchilov and Hutter 2019); 0 is Adam.
         label_smoothing: Share of every training label spread evenly over the classes; the
             validation loss has none.
+        callbacks: Called before those that keep the best epoch, such as one that keeps pruned
+            weights at 0.
         loss: For multilabel: one of `losses.LOSSES`, default `"bce"`.
         watched: `"val_loss"` or `"val_macro_ap"`.
         state: File that an interrupted training continues from.
@@ -161,15 +163,15 @@ def fit_classifier(
     keeper = BestEpoch(watched, patience, train, judge=macro_ap if watched != "val_loss" else None,
                        state=state, about=about, table=table)
     start = keeper.resume(model)
-    callbacks: list = [keeper]
+    called = [*callbacks, keeper]
     if tensorboard is not None:
         from cxcompress.training.tensorboard import ScalarLog
 
-        callbacks.append(ScalarLog(tensorboard, keeper.history))
+        called.append(ScalarLog(tensorboard, keeper.history))
     if not keeper.finished and start < epochs:
         try:
             model.fit(train.dataset, validation_data=val.dataset, initial_epoch=start,
-                      epochs=epochs, callbacks=callbacks, shuffle=False, verbose=2)
+                      epochs=epochs, callbacks=called, shuffle=False, verbose=2)
         except tf.errors.OpError as error:
             failure = train.failure or val.failure
             if failure is None:
@@ -184,17 +186,18 @@ def fit_classifier(
     return Fitted(keeper.history, keeper.best_epoch)
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """What a training leaves beside the model.
+class Fitted(dict):
+    """What a training leaves beside the model: Keras' history, one list a number that was logged,
+    one entry an epoch; and the epoch that was kept.
 
     Args:
-        history: One list a number that was logged, one entry an epoch.
-        best_epoch: The epoch that was kept, from 0.
+        history: By name of the number.
+        best_epoch: From 0.
     """
 
-    history: dict[str, list[float]]
-    best_epoch: int
+    def __init__(self, history: Mapping[str, list[float]], best_epoch: int):
+        super().__init__(history)
+        self.best_epoch = best_epoch
 
 
 def macro_average_precision(outputs: np.ndarray, collection: Collection) -> float:

@@ -56,12 +56,12 @@ SETTINGS = {"learning_rate": 3e-3, "batch_size": 16, "seed": 5, "augmentation": 
 def test_the_best_epoch_is_kept(collection, watched):
     model = network()
     fitted = fit_classifier(model, collection, GREY, epochs=5, watched=watched, **SETTINGS)
-    values = fitted.history[watched]
+    values = fitted[watched]
     best = np.argmin(values) if watched == "val_loss" else np.argmax(values)
     assert fitted.best_epoch == best
     again = model.evaluate(GREY.batch(collection.val.images), collection.val.labels, verbose=0,
                            batch_size=64)
-    assert again == pytest.approx(fitted.history["val_loss"][best], rel=0.05)
+    assert again == pytest.approx(fitted["val_loss"][best], rel=0.05)
 
 
 def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(collection, tmp_path):
@@ -90,8 +90,8 @@ def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(collection
     resumed = network()
     found = fit(resumed)
     assert not state.exists()
-    for name, values in expected.history.items():
-        np.testing.assert_allclose(found.history[name], values, rtol=1e-5, err_msg=name)
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-5, err_msg=name)
     for ours, theirs in zip(resumed.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
@@ -105,9 +105,9 @@ def test_a_damaged_state_is_refused(collection, tmp_path):
 def test_it_stops_when_validation_no_longer_improves(collection):
     fitted = fit_classifier(network(), collection, GREY, epochs=40, patience=2, learning_rate=0.05,
                             batch_size=16, seed=0)
-    epochs = len(fitted.history["loss"])
+    epochs = len(fitted["loss"])
     assert epochs < 40 and epochs == fitted.best_epoch + 1 + 2
-    assert fitted.history["learning_rate"][-1] < 0.05
+    assert fitted["learning_rate"][-1] < 0.05
 
 
 def test_tensorboard_reads_every_epoch(collection, tmp_path):
@@ -122,7 +122,7 @@ def test_tensorboard_reads_every_epoch(collection, tmp_path):
             assert value.metadata.plugin_data.plugin_name in ("scalars", "")
             found[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
     for name in ("loss", "val_loss"):
-        for number, expected in enumerate(fitted.history[name]):
+        for number, expected in enumerate(fitted[name]):
             assert found[f"epoch_{name}", number] == pytest.approx(expected, rel=1e-5)
 
 
@@ -132,7 +132,7 @@ def test_losses_of_multilabel_collections_only(collection):
                         train=replace(collection.train, labels=np.tile(labels, (48, 1))),
                         val=replace(collection.val, labels=np.tile(labels, (20, 1))))
     fitted = fit_classifier(network(activation="softmax"), exclusive, GREY, epochs=1)
-    assert np.isfinite(fitted.history["loss"]).all()
+    assert np.isfinite(fitted["loss"]).all()
     with pytest.raises(InputError, match="exclude each other"):
         fit_classifier(network(), exclusive, GREY, epochs=1, loss="focal")
 
