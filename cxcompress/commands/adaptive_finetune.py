@@ -187,9 +187,12 @@ def _one_arm(arm: str, seed: int, stages, arguments: argparse.Namespace, path: P
     augmentation = Augmentation(rotation=turn) if arguments.augment else (
         Augmentation.turned(turn, 0.0) if turn else None)
     preprocessing = Preprocessing.preset("0-1", shape[:2], arguments.channels)
+    state = path / f"state-{arm}-seed{seed}"
     model, fitted = run_chain(build, chosen, preprocessing, ChainSettings(
         arguments.lr, arguments.batch_size, 1000 * seed, augmentation, arguments.weight_decay,
-        path / f"state-{arm}-seed{seed}"))
+        state))
+    if state.is_dir():
+        state.rmdir()
     collection = stages[-1].collection
     study = Study(collection, tasks.get("multilabel", collection.classes), preprocessing)
     record = study.record(model, collection.test, arguments.batch_size, f"{arm}, seed {seed}")

@@ -78,15 +78,17 @@ def evaluate_cxr(
     *,
     thresholds: Sequence[float] | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
+    metrics: Sequence[str] = METRICS,
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """Every metric of a multilabel record, see the module's docstring.
+    """The metrics of a multilabel record, see the module's docstring.
 
     Args:
         predictions: n images, c classes; NaN truth is left out.
         thresholds: One a class, chosen on validation; default 0.5.
         groups: Class names by group (`class_groups`).
+        metrics: Some of `METRICS`; rankings take nearly all the time.
         resamples, seed: Of the draws of patients.
 
     Raises:
@@ -99,18 +101,22 @@ def evaluate_cxr(
         group: [record.classes.index(name) for name in names]
         for group, names in (groups or {}).items()}
     draws = PatientDraws(record.patients, resamples, seed)
-    found = auroc_estimates(record)
-    parts = auroc_parts_by_class(record)
-    for group, some in columns.items():
-        found[f"auroc_{group}"] = mean_auroc(
-            record, [record.classes[column] for column in some], [parts[column] for column in some])
-    pooled = _pooled(record)
-    for statistic in (_averaged(record, average_precision(record), columns),
-                      _pooled_ranking(pooled), decisions(record, columns), errors(record, columns)):
+    found: dict[str, Estimate] = {}
+    wanted = [decisions(record, columns), errors(record, columns)]
+    if {"auroc", "average_precision"}.intersection(metrics):
+        found = auroc_estimates(record)
+        parts = auroc_parts_by_class(record)
+        for group, some in columns.items():
+            found[f"auroc_{group}"] = mean_auroc(
+                record, [record.classes[column] for column in some],
+                [parts[column] for column in some])
+        wanted += [_averaged(record, average_precision(record), columns),
+                   _pooled_ranking(_pooled(record))]
+    for statistic in wanted:
         found |= estimate(statistic, record, draws)
     names = [*(f"_{kind}" for kind in ("macro", "micro", *(groups or {}))),
              *(f":{name}" for name in record.classes)]
-    return {f"{metric}{name}": found[f"{metric}{name}"] for metric in METRICS for name in names}
+    return {f"{metric}{name}": found[f"{metric}{name}"] for metric in metrics for name in names}
 
 
 def _enough(record: ReadyRecord) -> NDArray[np.bool_]:

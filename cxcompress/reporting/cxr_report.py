@@ -39,7 +39,7 @@ class CxrReport:
     Args:
         estimates: Of `evaluate_cxr` on the judged part.
         temperature: Fitted on validation.
-        scaled: The same metrics after temperature scaling.
+        scaled: Brier score and ECE after temperature scaling.
         subgroups: Rows of `subgroup_rows`.
         text: Tables for the terminal.
     """
@@ -72,9 +72,10 @@ def write_cxr_report(
                              seed=seed)
     temperature = 1.0 if validation is None else fit_temperature(validation)
     scaled = with_temperature(judged, temperature)
-    # Ranks do not change; only the errors of probabilities are of interest.
+    # Ranks do not change.
+    errors = ("brier", "calibration_error")
     scaled_estimates = estimates if temperature == 1 else evaluate_cxr(
-        scaled, groups=groups, resamples=resamples, seed=seed)
+        scaled, groups=groups, metrics=errors, resamples=resamples, seed=seed)
     rows = subgroup_rows(judged)
     _write_tables(folder, judged, estimates, scaled_estimates, temperature, rows, groups, part)
     curves = class_curves(judged, estimates, thresholds,
