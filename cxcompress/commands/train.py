@@ -73,6 +73,8 @@ def add_training_flags(parse: argparse.ArgumentParser) -> None:
     add("--cache", metavar="memory|FOLDER", help="keep decoded and resized images, 4 bytes a "
         "number, in memory or in a folder")
     add("--tensorboard", action="store_true", help="write losses for TensorBoard")
+    add("--remark", metavar="TEXT", help="a sentence for the model's card, such as what it must "
+        "not be used for; its compressed files carry it too")
     add("--crop", type=int, help="fields of nuclei: side of the squares trained on (whole fields)")
     add_data_flags(parse)
 
@@ -270,13 +272,15 @@ def judge_and_write(
     judged = {name: evaluate(record, thresholds=thresholds, seed=arguments.seed)
               for name, record in records.items()}
     estimates = judged[part_name]
-    about_tta = {"test_time_copies": arguments.tta} if arguments.tta else {}
+    more = {"test_time_copies": arguments.tta} if arguments.tta else {}
+    if arguments.remark:
+        more["remark"] = arguments.remark
     card = ModelCard(
         task=collection.task, classes=collection.classes, thresholds=thresholds,
         preprocessing=study.preprocessing.to_dict(),
         provenance={"model": arguments.model, "collection": collection.title,
                     "credit": collection.credit,
-                    "arguments": described | {"data_path": collection.title}} | about_tta,
+                    "arguments": described | {"data_path": collection.title}} | more,
         metrics={"part": part_name,
                  **{key: dataclasses.asdict(value) for key, value in estimates.items()}},
         licence="MIT", synthetic=collection.synthetic)

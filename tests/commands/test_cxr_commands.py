@@ -13,6 +13,7 @@ from cxcompress.commands.adaptive_finetune import main as adaptive_finetune
 from cxcompress.commands.compare_runs import main as compare_runs
 from cxcompress.commands.compress import main as compress
 from cxcompress.commands.train import main as train
+from cxcompress.storage import read_card
 from cxcompress.tasks import Predictions
 
 SMALL = ["--model", "small_cxr", "--size", "16", "--batch_size", "16"]
@@ -51,7 +52,8 @@ def trained(nih, tmp_path_factory):
     out = tmp_path_factory.mktemp("trained")
     assert train([*SMALL, "--data_path", str(nih), "--epochs", "6", "--patience", "6", "--lr",
                   "0.003", "--loss", "weighted_bce", "--rotation", "15", "--flip", "--tta", "2",
-                  "--stop_on", "macro_ap", "--cache", "memory", "--output_path", str(out)]) == 0
+                  "--stop_on", "macro_ap", "--cache", "memory", "--remark", "Discs and bars.",
+                  "--output_path", str(out)]) == 0
     return out / "small_cxr-seed0"
 
 
@@ -95,6 +97,8 @@ def test_compress_shows_each_finding_before_and_after(trained, nih, tmp_path, ca
     rows = {row["finding"]: row for row in csv.DictReader((folder / "classes.csv").open())}
     assert len(rows) == 14 and rows["Hernia"]["AUROC after"] == "undefined"
     assert Predictions.load(folder / "predictions_compressed.npz").about["sex"].size == 60
+    card = read_card(next(folder.glob("*.h5")))
+    assert card.provenance["remark"] == "Discs and bars."
 
 
 @pytest.mark.slow
