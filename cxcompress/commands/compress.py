@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxcompress.commands.command_line import boolean, parser, run, start_tensorflow
+from cxcompress.commands.data_flags import add_data_flags, data_options
 from cxcompress.errors import InputError
 from cxcompress.evaluation import Ratios
 from cxcompress.images import image_files
@@ -109,6 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="pictures that the plans are compared on; the file keeps outputs of the first four, "
         "never the pictures, so that cxcompress bench --check_images can compare elsewhere "
         "(generated inputs)")
+    add_data_flags(parse)
     return parse
 
 
@@ -181,7 +183,8 @@ def compress_command(arguments: argparse.Namespace) -> Outcome:
     path = Path(arguments.output_path) / compression.name / run_stem(arguments)
     with RunFolder.open(path, described, overwrite=arguments.overwrite) as folder:
         result = compress(
-            net, data, compression, count=count, preprocessing=arguments.preprocessing,
+            net, labelled_folder(data, arguments), compression, count=count,
+            preprocessing=arguments.preprocessing,
             classes=class_names(arguments.classes), fine_tuning=fine_tuning,
             bn_statistics=arguments.bn_statistics,
             judge_on="val" if arguments.internal_ho else "test", margin=arguments.margin,
@@ -195,6 +198,19 @@ def compress_command(arguments: argparse.Namespace) -> Outcome:
         text = write_results(folder, result, sizes, container, Path(net).stat().st_size)
         forget(path / "units")
     return Outcome(path, container, result, sizes, text)
+
+
+def labelled_folder(data: str | None, arguments: argparse.Namespace):
+    """A folder as a collection, opened as `--strict` and its like say; all other data as named.
+
+    Raises:
+        InputError: If the folder cannot be used.
+    """
+    from cxcompress.data import open_collection
+
+    if data is None or not Path(data).is_dir():
+        return data
+    return open_collection(data, **data_options(arguments))
 
 
 def class_names(text: str | None) -> list[str] | None:
@@ -232,6 +248,7 @@ def write_results(
 
     summary = size_rows(result, sizes, file_bytes)
     metrics = metric_rows(result)
+    classes = class_table(result)
     layers = layer_rows(result, sizes)
     folder.write_json("results.json", folder.record | {
         "state": "done", "container": container.name, "sizes": sizes, "summary": summary,
@@ -255,8 +272,13 @@ def write_results(
     parts = [*(f"note: {note}" for note in result.notes), "",
              text_table(summary, right=("value",)), ""]
     if metrics:
-        parts += [text_table(metrics, right=("n", "positives")), "",
-                  f"judged on {result.judged_on}, {len(result.original.image_id)} images"
+        # Findings have a table of their own, a row each.
+        shown = [row for row in metrics if not classes or ":" not in row["metric"]]
+        parts += [text_table(shown, right=("n", "positives")), ""]
+        if classes:
+            folder.write_csv("classes.csv", classes)
+            parts += [text_table(classes, right=("positive / n",)), ""]
+        parts += [f"judged on {result.judged_on}, {len(result.original.image_id)} images"
                   + ("" if math.isnan(result.largest_change) else
                      f"; largest change of any probability {result.largest_change:.4f}"),
                   *result.comparison.summary(), ""]
@@ -308,6 +330,27 @@ def metric_rows(result: CompressionResult) -> list[dict[str, str]]:
            "verdict": change.verdict or "", "n": f"{result.after[change.metric].n}",
            "positives": f"{result.after[change.metric].positives}"}
         for change in result.comparison.changes]
+
+
+def class_table(result: CompressionResult) -> list[dict[str, str]]:
+    """Each finding before and after, with paired intervals of the differences, as text.
+
+    Empty unless the task is multilabel.
+    """
+    if result.comparison is None or result.container.card.task != "multilabel":
+        return []
+    changes = {change.metric: change for change in result.comparison.changes}
+    rows = []
+    for name in result.container.card.classes:
+        area, precision = changes[f"auroc:{name}"], changes[f"average_precision:{name}"]
+        row = {"finding": name, "positive / n": f"{result.after[area.metric].positives} / "
+                                                f"{result.after[area.metric].n}"}
+        for title, change in (("AUROC", area), ("AP", precision)):
+            row |= {f"{title} before": interval(result.before[change.metric]),
+                    f"{title} after": interval(result.after[change.metric]),
+                    f"{title} difference": interval(change.difference, sign=True)}
+        rows.append(row | {"verdict": area.verdict or ""})
+    return rows
 
 
 def plan_rows(result: CompressionResult) -> list[dict[str, str]]:

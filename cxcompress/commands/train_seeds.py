@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cxcompress.commands.command_line import parser, run
-from cxcompress.commands.train import add_training_flags, train
+from cxcompress.commands.train import WATCHED, add_training_flags, train
 from cxcompress.reporting.tables import number, text_table
 from cxcompress.runs import RunFolder, WorkUnit, atomic_path
 
@@ -21,8 +21,8 @@ EXAMPLE = ("python experiments/train_seeds.py --seeds 0 1 2 3 4 --model small_cx
 
 def build_parser() -> argparse.ArgumentParser:
     """The flags of `train_seeds.py`: those of `train.py`, and `--seeds`."""
-    parse = parser("train_seeds.py", "Train a built-in network with several seeds; the one with "
-                   "the lowest validation loss is kept, and all are judged on the test part.",
+    parse = parser("train_seeds.py", "Train a built-in network with several seeds; the one best "
+                   "on validation (--stop_on) is kept, and all are judged on the test part.",
                    EXAMPLE)
     add_training_flags(parse)
     parse.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4],
@@ -51,7 +51,8 @@ def train_seeds(arguments: argparse.Namespace) -> str:
                                                       "path": path})
                  for seed in arguments.seeds]
         rows = list(folder.run_units(units, "Seeds").values())
-        best = min(rows, key=lambda row: row["val_loss"])
+        sign = 1 if rows[0]["watched"] == "val_loss" else -1
+        best = min(rows, key=lambda row: sign * row["best"])
         metric = best["metric"]
         mean = sum(row["test"] for row in rows) / len(rows)
         for suffix in (".h5", ".card.json"):
@@ -73,17 +74,31 @@ def train_seeds(arguments: argparse.Namespace) -> str:
                       f"model  {path}/{arguments.model}.h5"])
 
 
+def _ended(folder: Path) -> bool:
+    try:
+        return json.loads((folder / "run.json").read_text())["state"] == "done"
+    except (OSError, ValueError, KeyError):
+        return False
+
+
 def _one_seed(arguments: argparse.Namespace, seed: int, path: Path) -> dict[str, Any]:
     chosen = copy.copy(arguments)
-    # A seed that was interrupted starts over; finished ones are read back.
-    chosen.seed, chosen.output_path, chosen.overwrite = seed, path, True
+    folder = path / f"{arguments.model}-seed{seed}"
+    # A seed that was interrupted goes on after its last epoch. One that ended but was not counted
+    # is trained again.
+    chosen.seed, chosen.output_path, chosen.overwrite = seed, path, _ended(folder)
     del chosen.seeds
     train(chosen)
-    folder = path / f"{arguments.model}-seed{seed}"
     results = json.loads((folder / "results.json").read_text())
     metric = "auroc_macro" if "auroc_macro" in results["test"] else "f1_macro"
     test = results["test"][metric]
-    return {"seed": seed, "metric": metric, "epochs": len(results["history"]["val_loss"]),
-            "val_loss": min(results["history"]["val_loss"]),
+    watched = WATCHED[arguments.stop_on]
+    history = results["history"]
+    epoch = results["best_epoch"]
+    if epoch is None:
+        epoch = min(range(len(history["val_loss"])), key=history["val_loss"].__getitem__)
+    return {"seed": seed, "metric": metric, "watched": watched, "best": history[watched][epoch],
+            "epochs": len(history["val_loss"]),
+            "val_loss": history["val_loss"][epoch],
             "val": results["val"][metric]["value"], "test": test["value"], "low": test["low"],
             "high": test["high"], "n": test["n"]}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cxcompress.data.intake import Intake
 from cxcompress.errors import InputError
 
 
@@ -24,12 +25,15 @@ class Part:
             (1 = immunopositive, 2 = immunonegative, 3 = tumour-infiltrating lymphocyte).
         image_id: str `(n,)`.
         patient_id: str `(n,)`; equal to `image_id` where patients are unknown.
+        about: What else is known of each image, arrays `(n,)` by name: `"view"` (str, `"PA"`,
+            `"AP"`, …), `"sex"` (str, `"F"`, `"M"`), `"age"` (float, years); "" and NaN = unknown.
     """
 
     images: Sequence | NDArray
     labels: NDArray | Sequence[NDArray]
     image_id: NDArray
     patient_id: NDArray
+    about: Mapping[str, NDArray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.image_id)
@@ -44,7 +48,8 @@ class Part:
             labels = self.labels[rows]
         else:
             labels = [self.labels[row] for row in rows]
-        return Part(images, labels, self.image_id[rows], self.patient_id[rows])
+        return Part(images, labels, self.image_id[rows], self.patient_id[rows],
+                    {name: values[rows] for name, values in self.about.items()})
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,8 @@ class Collection:
         synthetic: Whether the images are generated; every report says so.
         credit: Whom to credit and under which terms; may be empty.
         microns_per_pixel: Of all stored images, where it is known; slides only.
+        intake: What was counted and left out when a label table was read; None for collections
+            without one.
     """
 
     name: str
@@ -86,6 +93,13 @@ class Collection:
     synthetic: bool = False
     credit: str = ""
     microns_per_pixel: float | None = None
+    intake: Intake | None = None
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The parts that are there, by name, in the order train, val, test."""
+        return {name: part for name in ("train", "val", "test")
+                if (part := getattr(self, name)) is not None}
 
     @property
     def title(self) -> str:

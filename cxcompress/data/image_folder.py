@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from cxcompress.data.collection import Collection, Part
 from cxcompress.errors import InputError
-from cxcompress.images.reading import SUFFIXES, image_shape, read_image
+from cxcompress.images.reading import SUFFIXES, image_shape, read_picture
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class ImageFiles(Sequence):
         return len(self.paths)
 
     def __getitem__(self, position: int) -> NDArray:
-        return read_image(self.paths[position])
+        return read_picture(self.paths[position])
 
 
 def open_image_folder(path: str | PathLike) -> Collection:

@@ -19,7 +19,8 @@ from importlib import resources
 
 from cxcompress.data.arrays import open_arrays
 from cxcompress.data.collection import Collection
-from cxcompress.errors import InputError, MissingExtra
+from cxcompress.downloads import fetch
+from cxcompress.errors import InputError
 
 MEDMNIST = json.loads(
     resources.files("cxcompress.data").joinpath("medmnist_files.json").read_text("utf-8"))
@@ -46,32 +47,7 @@ def open_medmnist(name: str) -> Collection:
     stem, size = match[1], match[2] or "28"
     facts = MEDMNIST[stem]
     file = stem + ("" if size == "28" else f"_{size}") + ".npz"
-    collection = open_arrays(_fetch(file, facts["md5"][size]))
+    base = os.environ.get("CXCOMPRESS_MEDMNIST_URL", RECORD).rstrip("/")
+    collection = open_arrays(fetch(f"{base}/{file}?download=1", file, facts["md5"][size]))
     credit = f"MedMNIST v2 (Yang et al. 2023), {stem}; {facts['licence']}"
     return replace(collection, name=name, credit=credit)
-
-
-def _fetch(file: str, md5: str) -> str:
-    """The path of a checked copy in the cache."""
-    try:
-        import pooch
-    except ImportError as error:
-        raise MissingExtra("pooch", "train") from error
-    base = os.environ.get("CXCOMPRESS_MEDMNIST_URL", RECORD).rstrip("/")
-    folder = os.environ.get("CXCOMPRESS_CACHE") or pooch.os_cache("cxcompress")
-    url = f"{base}/{file}?download=1"
-    try:
-        return pooch.retrieve(url, f"md5:{md5}", fname=file, path=folder,
-                              downloader=pooch.HTTPDownloader(timeout=60))
-    except ValueError as error:
-        if "hash" not in str(error):
-            raise InputError(f"{url}: cannot be fetched ({error})") from error
-        raise InputError(f"{url}: not the published file (its MD5 is not {md5}); "
-                         "try again later or check the address") from error
-    except OSError as error:
-        raise InputError(f"{url}: cannot be fetched ({_reason(error)}); check the connection, or "
-                         f"put the file into {folder}") from error
-
-
-def _reason(error: Exception) -> str:
-    return str(error).split("\n")[0][:160] or type(error).__name__

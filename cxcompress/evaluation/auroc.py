@@ -200,21 +200,32 @@ def auroc_estimates(record: ReadyRecord) -> dict[str, Estimate]:
             part.value, low, high, part.positives + part.negatives, part.positives,
             part.patients, method,
         )
+    return {"auroc_macro": mean_auroc(record, record.classes, all_parts)} | estimates
+
+
+def mean_auroc(
+    record: ReadyRecord, names: Sequence[str], all_parts: Sequence[AurocParts]
+) -> Estimate:
+    """The mean AUROC of some classes, with its interval.
+
+    Args:
+        record: That the parts are of.
+        names: Of these classes.
+        all_parts: Theirs; those that are not `estimable` are left out, and named.
+    """
     used = [part for part in all_parts if part.estimable]
     n = len(record.score)
     positives = sum(part.positives for part in used)
     if not used:
-        macro = Estimate(math.nan, math.nan, math.nan, n, positives, record.patients,
-                         "undefined: no class has 2 positive and 2 negative patients")
-    else:
-        value = float(np.mean([part.value for part in used]))
-        rankings = min(len(used), distinct_rankings(record))
-        low, high, method = _interval(
-            value, *macro_variance_and_freedom(used), used[:rankings], rankings)
-        method += _clustering(max(used, key=lambda part: part.patients))
-        method += left_out(record.classes, all_parts) + reservations(record.patients)
-        macro = Estimate(value, low, high, n, positives, record.patients, method)
-    return {"auroc_macro": macro} | estimates
+        return Estimate(math.nan, math.nan, math.nan, n, positives, record.patients,
+                        "undefined: no class has 2 positive and 2 negative patients")
+    value = float(np.mean([part.value for part in used]))
+    rankings = min(len(used), distinct_rankings(record))
+    low, high, method = _interval(
+        value, *macro_variance_and_freedom(used), used[:rankings], rankings)
+    method += _clustering(max(used, key=lambda part: part.patients))
+    method += left_out(names, all_parts) + reservations(record.patients)
+    return Estimate(value, low, high, n, positives, record.patients, method)
 
 
 def left_out(classes: Sequence[str], parts: Sequence[AurocParts]) -> str:

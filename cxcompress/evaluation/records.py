@@ -136,6 +136,8 @@ def align(original: Predictions, compressed: Predictions) -> tuple[Predictions, 
             compressed, image_id=second[order],
             patient_id=np.asarray(compressed.patient_id)[order],
             truth=compressed.truth[order], score=compressed.score[order],
+            about={name: np.asarray(values)[order]
+                   for name, values in compressed.about.items()},
         )
     if not np.array_equal(np.asarray(original.patient_id, str),
                           np.asarray(compressed.patient_id, str)):

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from cxcompress.errors import InputError
+from cxcompress.errors import InputError, MissingExtra
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 """Formats that are opened; Pillow's others stay closed."""
@@ -54,6 +54,22 @@ def read_image(path: str | PathLike | BinaryIO) -> NDArray:
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise InputError(f"{name}: damaged image ({error}); replace the file") from error
         return pixels(ImageOps.exif_transpose(image), name)
+
+
+def read_picture(path: str | PathLike) -> NDArray:
+    """`read_image`, or `read_dicom` for files named `.dcm` or `.dicom`.
+
+    Raises:
+        InputError: If the file cannot be read as what its name says.
+        MissingExtra: If it is a DICOM file and pydicom is not installed.
+    """
+    if Path(path).suffix.lower() in DICOM_SUFFIXES:
+        try:
+            from cxcompress.images.dicom import read_dicom
+        except ImportError as error:
+            raise MissingExtra("pydicom", "dicom") from error
+        return read_dicom(path)
+    return read_image(path)
 
 
 def image_files(names: Iterable[str | PathLike]) -> list[Path]:

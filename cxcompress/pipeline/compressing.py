@@ -260,6 +260,8 @@ def compress(
         shared = tuned.shared
         layers = [with_index_maps_of(layer, shared) for layer in layers]
 
+    if card is not None and "remark" in card.provenance:
+        provenance = provenance | {"remark": card.provenance["remark"]}
     provenance = provenance | {"compression": compression.get_config(), "seed": seed,
                                "bn_statistics": "estimated" if estimated else "kept"}
     if tuned is not None:

@@ -196,7 +196,9 @@ class Study:
             part, thresholds, description: As for `record`.
         """
         if self.task.name != "nuclei":
-            return self.task.record(outputs_of(part), part.labels, part.image_id, part.patient_id)
+            record = self.task.record(outputs_of(part), part.labels, part.image_id,
+                                      part.patient_id)
+            return replace(record, about=part.about)
         # In slices, since the maps of a large part would fill memory.
         slices = np.array_split(np.arange(len(part)), math.ceil(len(part) / FIELDS_AT_ONCE))
         records = []

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Literal
 
 import keras
-import numpy as np
 from numpy.typing import NDArray
 
 from cxcompress import models
 from cxcompress.data.collection import Part
+from cxcompress.data.joining import joined
 from cxcompress.errors import InputError
 from cxcompress.pipeline.inputs import Study
 from cxcompress.pipeline.sharing import STATISTICS_FILE, share_model
@@ -230,36 +230,6 @@ def batches(
         return DensityBatches(part, study.preprocessing, batch_size, seed,
                               classes=len(study.task.classes))
     return PartBatches(part, study.preprocessing, batch_size, seed)
-
-
-def joined(one: Part, other: Part) -> Part:
-    """Both parts as one; images that are read when asked for stay so."""
-    def end_to_end(first, second):
-        if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
-            return np.concatenate([first, second])
-        return _EndToEnd(first, second)
-
-    labels = (np.concatenate([one.labels, other.labels])
-              if isinstance(one.labels, np.ndarray) else [*one.labels, *other.labels])
-    return Part(end_to_end(one.images, other.images), labels,
-                np.concatenate([one.image_id, other.image_id]),
-                np.concatenate([one.patient_id, other.patient_id]))
-
-
-@dataclass(frozen=True)
-class _EndToEnd:
-    """Two sequences as one, lazily."""
-
-    first: object
-    second: object
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.second)
-
-    def __getitem__(self, position: int):
-        position = range(len(self))[position]
-        split = len(self.first)
-        return self.first[position] if position < split else self.second[position - split]
 
 
 def forget(state_folder: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+ABOUT = "about_"
+"""Before the names of what is known of the images, in a saved record."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,8 @@ class Predictions:
         score: float `(n, c)`, probabilities: rows sum to 1 for multiclass, each in [0, 1]
             for multilabel.
         task: `"multiclass"` or `"multilabel"`.
+        about: What else is known of each image, arrays `(n,)` by name (`"view"`, `"sex"`,
+            `"age"`), for subgroups; may be empty.
 
     Raises:
         ValueError: If shapes disagree.
@@ -31,6 +37,7 @@ class Predictions:
     truth: NDArray
     score: NDArray
     task: str = "multiclass"
+    about: Mapping[str, NDArray] = field(default_factory=dict)
 
     def __post_init__(self):
         n, c = len(self.image_id), len(self.classes)
@@ -40,6 +47,16 @@ class Predictions:
                                  f"Received: {getattr(self, name).shape}")
         if len(self.patient_id) != n:
             raise ValueError(f"patient_id must have length {n}. Received: {len(self.patient_id)}")
+        for name, values in self.about.items():
+            if len(values) != n:
+                raise ValueError(f"about[{name!r}] must have length {n}. Received: {len(values)}")
+
+    def select(self, rows: NDArray) -> Predictions:
+        """The record of some images: int positions or a mask `(n,)`."""
+        return Predictions(
+            self.image_id[rows], self.patient_id[rows], self.classes, self.truth[rows],
+            self.score[rows], self.task,
+            {name: values[rows] for name, values in self.about.items()})
 
     def save(self, path) -> None:
         """Write the record to an `.npz` that `load` reads (no pickle)."""
@@ -50,6 +67,7 @@ class Predictions:
                 patient_id=np.asarray(self.patient_id, dtype=str),
                 classes=np.asarray(self.classes, dtype=str),
                 truth=self.truth, score=self.score, task=np.asarray(self.task),
+                **{f"{ABOUT}{name}": values for name, values in self.about.items()},
             )
 
     @classmethod
@@ -60,4 +78,6 @@ class Predictions:
                 arrays["image_id"], arrays["patient_id"],
                 tuple(str(name) for name in arrays["classes"]),
                 arrays["truth"], arrays["score"], str(arrays["task"]),
+                {name.removeprefix(ABOUT): arrays[name] for name in arrays.files
+                 if name.startswith(ABOUT)},
             )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 
 _HOMES = {
-    "DensityBatches": "density_fitting", "FineTuned": "fine_tuning", "PartBatches": "fitting",
+    "DensityBatches": "density_fitting", "FineTuned": "fine_tuning", "Fitted": "fitting",
+    "ImagePipeline": "image_pipeline", "PartBatches": "fitting",
     "SharedWeightsTrainer": "shared_values", "distil": "distillation", "fine_tune": "fine_tuning",
     "fit_classifier": "fitting", "fit_density": "density_fitting",
 }

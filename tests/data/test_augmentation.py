@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cxcompress.data.augmentation import Augmentation
 
@@ -34,11 +36,8 @@ def test_turned_there_and_back_is_where_it_was(images):
     """One draw of one angle, then its opposite, over the middle of the images."""
     angle = np.full(6, 0.2)
     none = np.zeros(6)
-    shape = (6, 1)
-    there = Augmentation._moved(images, *(value.reshape(shape) for value in
-                                          (none, none, angle, none)))
-    back = Augmentation._moved(there, *(value.reshape(shape) for value in
-                                        (none, none, -angle, none)))
+    there = Augmentation()._moved(images, none, none, angle, none)
+    back = Augmentation()._moved(there, none, none, -angle, none)
     middle = np.s_[:, 6:-6, 6:-6]
     np.testing.assert_allclose(back[middle], images[middle], atol=0.01)
     assert np.abs(there - images)[middle].max() > 0.05
@@ -56,3 +55,27 @@ def test_exposure_keeps_the_order_of_the_pixels(images):
 def test_impossible_changes_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Augmentation(**wrong)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 999), st.floats(0, 0.5), st.floats(0, 180), st.floats(0, 0.9))
+def test_a_moved_image_is_bilinear_between_its_pixels_with_the_edge_repeated(
+    seed, shift, rotation, zoom
+):
+    """Against the definition, pixel by pixel, on an image that is not square."""
+    random = np.random.default_rng(seed)
+    image = random.random((1, 9, 14, 3)).astype(np.float32)
+    down, across, angle, scale = (random.uniform(-most, most, 1) for most in (
+        shift, shift, np.deg2rad(rotation), zoom))
+    augmentation = Augmentation(shift=max(shift, 1e-9), rotation=rotation, zoom=zoom)
+    found = augmentation._moved(image, down, across, angle, scale)[0]
+    y, x = np.mgrid[:9, :14] - np.array([4, 6.5])[:, None, None]
+    rows = (1 + scale) * (np.cos(angle) * y - np.sin(angle) * x) + 4 + down * 9
+    columns = (1 + scale) * (np.sin(angle) * y + np.cos(angle) * x) + 6.5 + across * 14
+    rows, columns = rows.clip(0, 8), columns.clip(0, 13)
+    top, left = np.floor(rows).astype(int), np.floor(columns).astype(int)
+    bottom, right = np.minimum(top + 1, 8), np.minimum(left + 1, 13)
+    low, near = (rows - top)[..., None], (columns - left)[..., None]
+    expected = ((image[0, top, left] * (1 - near) + image[0, top, right] * near) * (1 - low)
+                + (image[0, bottom, left] * (1 - near) + image[0, bottom, right] * near) * low)
+    np.testing.assert_allclose(found, expected, atol=1e-4)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxcompress.data import Collection, Part, hold_out, with_validation
+from cxcompress.data.splits import leaking_patients, three_parts, without_leaks
 from cxcompress.errors import InputError
 
 
@@ -90,3 +91,43 @@ def test_with_validation_touches_neither_test_nor_an_existing_val():
     assert with_validation(split) is split
     with pytest.raises(InputError, match="no train part"):
         with_validation(Collection("c", "multilabel", ("a",), None, None, whole))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=120), st.integers(0, 5))
+def test_three_parts_hold_every_image_once_and_every_patient_in_one(patients, seed):
+    labels = np.random.default_rng(seed).integers(0, 2, (len(patients), 2)).astype(np.float32)
+    whole = part(labels, np.array(patients).astype(str))
+    parts = [one for one in three_parts(whole, seed=seed, patients_known=True) if one is not None]
+    held = np.concatenate([one.image_id for one in parts])
+    assert sorted(held) == sorted(whole.image_id)
+    sets = [set(one.patient_id) for one in parts]
+    assert sum(map(len, sets)) == len(set().union(*sets)) == len(set(patients))
+    assert min(2, len(set(patients))) <= len(parts) <= 3
+
+
+def test_three_parts_are_about_70_10_20():
+    labels = np.random.default_rng(0).integers(0, 2, (500, 3)).astype(np.float32)
+    parts = three_parts(part(labels, np.arange(500).astype(str)), patients_known=True)
+    np.testing.assert_allclose([len(one) for one in parts], [350, 50, 100], atol=15)
+
+
+@settings(max_examples=40, deadline=None)
+@given(*[st.lists(st.integers(0, 25), min_size=1, max_size=30)] * 3)
+def test_without_leaks_no_patient_is_in_two_parts_and_test_is_whole(train, val, test):
+    sides = [part(np.zeros((len(ids), 1), np.float32), np.array(ids).astype(str))
+             for ids in (train, val, test)]
+    collection = Collection("c", "multilabel", ("a",), *sides, patients_known=True)
+    left = [set(train) - set(val) - set(test), set(val) - set(test), set(test)]
+    if not all(left):
+        with pytest.raises(InputError, match="divide it by patient"):
+            without_leaks(collection)
+        return
+    mended = without_leaks(collection)
+    assert [set(map(int, one.patient_id)) for one in mended.parts.values()] == left
+    assert not any(len(ids) for ids in leaking_patients(mended).values())
+    if set(train) & set(val) or (set(train) | set(val)) & set(test):
+        with pytest.raises(InputError, match="--strict"):
+            without_leaks(collection, strict=True)
+    else:
+        assert mended is collection
