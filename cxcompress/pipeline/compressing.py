@@ -16,6 +16,7 @@ from cxcompress import models
 from cxcompress.data.collection import Collection
 from cxcompress.errors import InputError
 from cxcompress.evaluation import Comparison, Estimate, compare, evaluate
+from cxcompress.evaluation.calibration import calibration_bins
 from cxcompress.evaluation.plausibility import plausibility_warnings
 from cxcompress.images import Preprocessing
 from cxcompress.models import ends
@@ -47,6 +48,7 @@ from cxcompress.training.fine_tuning import FineTuned
 CHECK_IMAGES = 32
 """Images on which the sensitivity of a layer is measured, where data are given."""
 NOISE_IMAGES = 8
+CALIBRATION_BINS = 5
 """Generated inputs on which it is measured otherwise."""
 
 
@@ -358,6 +360,7 @@ def _judged(
         result.container.card, thresholds=new_thresholds or thresholds,
         metrics={"part": name, "collection": study.collection.title,
                  "collection_is_synthetic": study.collection.synthetic,
+                 "calibration": _calibration(result, model, study, weights, batch_size),
                  "original": {key: dataclasses.asdict(value) for key, value in before.items()},
                  "compressed": {key: dataclasses.asdict(value) for key, value in after.items()}})
     warnings = ()
@@ -369,3 +372,29 @@ def _judged(
         comparison=comparison, judged_on=name, quantised=untuned, between=between,
         notes=[*result.notes, *warnings],
     )
+
+
+def _calibration(
+    result: CompressionResult, model: keras.Model, study: starting.Study,
+    weights: dict[str, np.ndarray], batch_size: int,
+) -> dict[str, list[dict[str, float]]]:
+    """How often each class was there on validation images of about the same probability.
+
+    Five bins a class, three digits: a page shows them beside a probability, and they cost little.
+    """
+    part = study.collection.val
+    if study.task.name == "nuclei" or part is None:
+        return {}
+    models.set_weights(model, result.container.shared.weights())
+    try:
+        record = study.record(model, part, batch_size, "Calibration")
+    finally:
+        models.set_weights(model, weights)
+    found = {}
+    for column, name in enumerate(record.classes):
+        known = ~np.isnan(record.truth[:, column])
+        truth, score = record.truth[known, column] > 0.5, record.score[known, column]
+        if truth.any():
+            found[name] = [{key: float(f"{value:.3g}") for key, value in one.items()}
+                           for one in calibration_bins(truth, score, CALIBRATION_BINS)]
+    return found

@@ -129,3 +129,13 @@ def test_nuclei_are_counted_and_the_index_has_a_band(bundled):
 def test_spreadsheets_do_not_take_names_for_formulas():
     text = to_csv([{"image": "=cmd()|a.png", "mass": -0.5, "n": "@x"}]).decode()
     assert text.splitlines()[1] == "'=cmd()|a.png,-0.5,'@x"
+
+
+def test_a_probability_comes_with_what_was_true_of_such_images():
+    from cxcompress.app.answers import calibration_text
+
+    bins = [{"predicted": 0.1, "observed": 0.05, "low": 0.01, "high": 0.2, "count": 40},
+            {"predicted": 0.7, "observed": 0.6, "low": 0.4, "high": 0.8, "count": 41}]
+    assert calibration_text(bins, 0.5) == (
+        "60% (40% to 80%) of 41 validation images with a probability near 0.70")
+    assert calibration_text((), 0.5) == "" == calibration_text([{"odd": 1}], 0.5)

@@ -207,3 +207,19 @@ def test_data_that_do_not_fit_are_refused():
                             preprocessing="0-1")
     with pytest.raises(InputError, match="nuclei"):
         compress(network(2), collection(task="nuclei"), "uCWS")
+
+
+def test_the_card_says_how_often_a_probability_was_right_on_validation():
+    data = collection(120, parts=("train", "val", "test"))
+    result = compress(network(), data, "CWS", k=8, preprocessing="0-1")
+    bins = result.container.card.metrics["calibration"]
+    assert set(bins) == {"a", "b"}
+    scores = result.model().predict(
+        Preprocessing.preset("0-1", (12, 12), 1).batch(data.val.images), verbose=0)
+    for column, name in enumerate(bins):
+        assert sum(one["count"] for one in bins[name]) == len(data.val)
+        found = sum(one["observed"] * one["count"] for one in bins[name])
+        assert found == pytest.approx(data.val.labels[:, column].sum(), rel=0.02)
+        mean = sum(one["predicted"] * one["count"] for one in bins[name]) / len(data.val)
+        assert mean == pytest.approx(scores[:, column].mean(), rel=0.02)
+        assert all(one["low"] <= one["observed"] <= one["high"] for one in bins[name])
