@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,7 +40,11 @@ _WEIGHTS_AT_ONCE = 1 << 21
 _SAMPLE = (500, 400)
 """Steps and chains of the drawn weights that the step for an SQNR is found on."""
 _PRIOR_COUNT = 16.0
-"""Weights that the smooth part of a kernel's estimated rates counts for."""
+"""Weights that the smooth part of estimated rates counts for."""
+_CLASSES_PER_OCTAVE = 4
+_SMALLEST_SCALE = 2.0**-6
+_KERNEL_STEPS = 16.0
+"""Steps that the kernel's mean magnitude counts for beside a chain's own."""
 
 
 class TrellisQuantizer(WeightQuantizer):
@@ -140,36 +145,64 @@ class TrellisQuantizer(WeightQuantizer):
         return float(np.float32(step))
 
 
-def estimated_rates(integers: Sequence[NDArray], largest: int) -> NDArray[np.float32]:
-    """Bits that each integer will cost in each kernel, given that its parity is known.
-
-    A kernel's own histogram, smoothed, with a Laplace density of the same mean magnitude as prior.
+@dataclass(frozen=True)
+class Rates:
+    """Bits that integers will cost, chain by chain.
 
     Args:
-        integers: Of the kernels, any shape.
-        largest: The integers are cut to −largest … largest.
-
-    Returns:
-        `(kernels, 2 · largest + 1)`.
+        table: float32 `(classes, 2 · largest + 1)`: of chains of about the same spread, given
+            that the parity is known.
+        classes: int64 `(chains,)`: the class of each chain of a `ChainLayout`.
     """
+
+    table: NDArray[np.float32]
+    classes: NDArray[np.int64]
+
+
+def estimated_rates(
+    integers: Sequence[NDArray], largest: int, layout: ChainLayout | None = None
+) -> Rates:
+    """What the coder will take for integers like these: it, too, follows the spread of chains.
+
+    Chains whose mean magnitudes (drawn a little towards their kernel's) lie in the same quarter of
+    an octave share a histogram, smoothed, with a Laplace density of its mean magnitude as prior.
+
+    Args:
+        integers: Of the kernels, in their shapes.
+        largest: The integers are cut to −largest … largest.
+        layout: Of the kernels' shapes, where it is at hand.
+    """
+    layout = layout or ChainLayout([kernel.shape for kernel in integers])
     grid = np.arange(-largest, largest + 1)
-    found = np.empty((len(integers), grid.size), np.float32)
-    for number, kernel in enumerate(integers):
-        clipped = np.clip(kernel, -largest, largest).astype(np.int64).ravel()
-        counts = np.bincount(clipped + largest, minlength=grid.size).astype(np.float64)
-        counts = np.convolve(counts, [0.25, 0.5, 0.25], "same")
-        decay = 1 + 1 / max(float(np.abs(clipped).mean()) if clipped.size else 1.0, 0.05)
-        prior = decay ** -np.abs(grid)
-        counts += _PRIOR_COUNT * prior / prior.sum() + 1e-9
+    clipped = [np.clip(kernel, -largest, largest).astype(np.int16) for kernel in integers]
+    means = [float(np.abs(kernel).mean(dtype=np.float64)) if kernel.size else 0.0
+             for kernel in clipped]
+    scale = np.empty(layout.chains)
+    for block in layout.blocks:
+        sums = np.abs(layout.matrix(clipped[block.kernel], block)).sum(axis=0, dtype=np.float64)
+        scale[block.first_chain : block.first_chain + block.chains] = (
+            sums + _KERNEL_STEPS * means[block.kernel]) / (block.steps + _KERNEL_STEPS)
+    octaves = np.floor(_CLASSES_PER_OCTAVE * np.log2(np.maximum(scale, _SMALLEST_SCALE)))
+    used, classes = np.unique(octaves, return_inverse=True)
+    counts = np.zeros((used.size, grid.size))
+    for block in layout.blocks:
+        own = classes[block.first_chain : block.first_chain + block.chains]
+        cells = own * grid.size + layout.matrix(clipped[block.kernel], block) + largest
+        counts += np.bincount(cells.ravel(), minlength=counts.size).reshape(counts.shape)
+    table = np.empty(counts.shape, np.float32)
+    for row, line in zip(table, counts, strict=True):
+        mean = float((line * np.abs(grid)).sum() / max(line.sum(), 1))
+        prior = (1 + 1 / max(mean, 0.05)) ** -np.abs(grid).astype(np.float64)
+        smooth = np.convolve(line, [0.25, 0.5, 0.25], "same")
+        smooth += _PRIOR_COUNT * prior / prior.sum() + 1e-9
         for parity in (0, 1):
             some = (grid & 1) == parity
-            found[number, some] = -np.log2(counts[some] / counts[some].sum())
-    return found
+            row[some] = -np.log2(smooth[some] / smooth[some].sum())
+    return Rates(table, classes)
 
 
 def walk(
-    kernels: Sequence[NDArray], rates: NDArray[np.float32], largest: int, states: int,
-    rate_weight: float,
+    kernels: Sequence[NDArray], rates: Rates, largest: int, states: int, rate_weight: float,
 ) -> list[NDArray[np.int16]]:
     """The walks through the trellis of least squared error + `rate_weight` · bits (Viterbi).
 
@@ -195,25 +228,27 @@ def walk(
         for first in range(0, block.chains, columns):
             part = slice(first, first + columns)
             if waiting and waiting + source[:, part].size > _WEIGHTS_AT_ONCE:
-                _walk_together(group, trellis, largest, rate_weight)
+                _walk_together(group, rates.table, trellis, largest, rate_weight)
                 group, waiting = [], 0
-            group.append((source[:, part], target[:, part], rates[block.kernel]))
+            chains = slice(block.first_chain + first, block.first_chain + min(
+                first + columns, block.chains))
+            group.append((source[:, part], target[:, part], rates.classes[chains]))
             waiting += source[:, part].size
     if group:
-        _walk_together(group, trellis, largest, rate_weight)
+        _walk_together(group, rates.table, trellis, largest, rate_weight)
     return found
 
 
 def _walk_together(
-    group: Sequence[tuple[NDArray, NDArray, NDArray]], trellis: Trellis, largest: int,
-    rate_weight: float,
+    group: Sequence[tuple[NDArray, NDArray, NDArray]], table: NDArray[np.float32],
+    trellis: Trellis, largest: int, rate_weight: float,
 ) -> None:
     """Walk all chains of some matrices, longest first; the integers go into their targets."""
     widths = np.array([source.shape[1] for source, _, _ in group])
     ends = np.cumsum(widths)
     lengths = np.array([len(source) for source, _, _ in group])
-    costs = np.concatenate([rate for _, _, rate in group]) * np.float32(rate_weight)
-    first_cost = np.repeat(np.arange(len(group)) * (2 * largest + 1) + largest, widths)
+    costs = table * np.float32(rate_weight)
+    first_cost = np.concatenate([own for _, _, own in group]) * (2 * largest + 1) + largest
     states, half = trellis.states, trellis.states // 2
     # Of the two ways into state 2 i + u: from i and from i + half, taking in the bit u.
     before = np.arange(states)

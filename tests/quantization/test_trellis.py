@@ -73,9 +73,10 @@ def test_no_walk_is_cheaper(steps, chains, seed):
     trellis, weight = Trellis(4), 0.3
     found = walk([weights], rates, 4, 4, weight)[0].astype(int)
 
-    def costs(column: np.ndarray, integers) -> float:
-        return sum((x - n) ** 2 + weight * rates[0, n + 4]
-                   for x, n in zip(column, integers, strict=True))
+    def costs(chain: int, integers) -> float:
+        bits = rates.table[rates.classes[chain]]
+        return sum((x - n) ** 2 + weight * bits[n + 4]
+                   for x, n in zip(weights[:, chain], integers, strict=True))
 
     for chain in range(chains):
         column, best = weights[:, chain], [(0.0, 0)]
@@ -85,10 +86,11 @@ def test_no_walk_is_cheaper(steps, chains, seed):
                 for n in range(-4, 5):
                     if n & 1 == trellis.union[state]:
                         then = int(trellis.follow(np.array([state]), np.array([n]))[0])
-                        total = cost + (x - n) ** 2 + weight * rates[0, n + 4]
+                        total = cost + (x - n) ** 2 + weight * rates.table[
+                            rates.classes[chain], n + 4]
                         cheapest[then] = min(total, cheapest.get(then, np.inf))
             best = [(cost, state) for state, cost in cheapest.items()]
-        assert costs(column, found[:, chain]) == pytest.approx(
+        assert costs(chain, found[:, chain]) == pytest.approx(
             min(cost for cost, _ in best), rel=1e-4, abs=1e-4)
 
 
