@@ -157,6 +157,9 @@ def evaluate_patients(
             low, high, method = interval(
                 value, drawn, (int(known.sum()),) if proportion else (), proportion,
                 int(known.sum()))
+            if not proportion and low == high:
+                low = high = float("nan")
+                method = "interval undefined: all draws of patients give the same value"
             estimates[key] = Estimate(value, low, high, fields, cells, int(known.sum()), method)
     return estimates
 

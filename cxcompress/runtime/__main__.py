@@ -1,7 +1,8 @@
-"""`python -m cxcompress.runtime MODEL.h5 IMAGE…`: as `cxcompress predict`."""
+"""`python -m cxcompress.runtime [predict] MODEL.h5 IMAGE…`: as `cxcompress predict`."""
 
 import sys
 
 from cxcompress.commands import main
 
-sys.exit(main(["predict", *sys.argv[1:]]))
+arguments = sys.argv[1:]
+sys.exit(main(arguments if arguments[:1] == ["predict"] else ["predict", *arguments]))

@@ -120,6 +120,7 @@ def test_models_are_judged_by_cell_and_patient_in_both_engines(net, container, t
         compressed["cells"]["one-to-one"]["f1_macro"]["value"], abs=0.02)
 
 
+@pytest.mark.slow
 def test_tuned_thresholds_are_chosen_on_validation_and_kept(net, tmp_path, capsys):
     argv = ["--net", str(net), "--data_path", SYNTHETIC, "--count", "36", "--pictures", "0"]
     assert run_rmse_acc([*argv, "--tune", "--part", "val", "--output_path", str(tmp_path / "a")

@@ -101,8 +101,12 @@ def test_estimates_are_their_definitions_and_all_have_intervals():
                  "ki67_hottest_field_rmse"):
         assert estimates[name].low < estimates[name].value < estimates[name].high
         assert estimates[name].patients == 40 and estimates[name].n == 160
-    exact = evaluate_patients(random_record(3, spread=0), KNOWN)["til_fraction_rmse"]
-    assert exact.value == pytest.approx(0, abs=1e-9)
+    same = random_record(3)
+    exact = evaluate_patients(record(same.true_count, same.true_count, same.patient_id), KNOWN)
+    assert exact["til_fraction_rmse"].value == 0 and exact["ki67_index_kappa:ikwg"].value == 1
+    # Draws that all agree say nothing of spread; of a proportion the binomial still does.
+    assert np.isnan(exact["ki67_index_kappa:ikwg"].low)
+    assert exact["ki67_index_accuracy:ikwg"].low == pytest.approx(0.912, abs=0.001)
 
 
 def test_the_interval_of_the_bias_covers_the_truth_about_as_often_as_it_says():
