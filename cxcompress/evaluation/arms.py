@@ -18,6 +18,7 @@ import numpy as np
 
 from cxcompress.evaluation.auroc import (
     AurocParts,
+    auroc_interval,
     auroc_parts_by_class,
     left_out,
     macro_variance_and_freedom,
@@ -95,8 +96,7 @@ def _estimates(records, reference, resamples: int, seed: int) -> dict[str, Estim
     if used:
         found["auroc_macro"] = _estimate(
             float(np.mean([part.value for part in used])), *macro_variance_and_freedom(used),
-            max(used, key=lambda part: part.patients), note + left_out(classes, parts),
-            sum(part.positives for part in used))
+            used, note + left_out(classes, parts), reference is not None)
     else:
         found["auroc_macro"] = _undefined(record, "no class has 2 positive and 2 negative patients")
     for name, part in zip(classes, parts, strict=True):
@@ -104,8 +104,8 @@ def _estimates(records, reference, resamples: int, seed: int) -> dict[str, Estim
         if math.isnan(part.value):
             found[key] = _undefined(record, "no positive or no negative image")
         else:
-            found[key] = _estimate(part.value, *part.variance_and_freedom(), part, note,
-                                   part.positives)
+            found[key] = _estimate(part.value, *part.variance_and_freedom(), [part], note,
+                                   reference is not None)
     draws = PatientDraws(record.patients, resamples, seed)
     ours = [average_precision(one) for one in records]
     theirs = [average_precision(one) for one in reference or ()]
@@ -119,14 +119,21 @@ def _estimates(records, reference, resamples: int, seed: int) -> dict[str, Estim
     return found | _bootstrapped(ours[0], compute, record, draws, note)
 
 
-def _estimate(value, variance, freedom, part: AurocParts, note: str, positives: int) -> Estimate:
+def _estimate(
+    value, variance, freedom, parts: Sequence[AurocParts], note: str, difference: bool
+) -> Estimate:
+    largest = max(parts, key=lambda part: part.patients)
     low = high = math.nan
     method = "interval undefined: fewer than 2 positive or 2 negative patients"
     if not math.isnan(variance):
-        low, high = t_interval(value, variance, freedom)
-        method = f"DeLong, t with {freedom:.1f} degrees of freedom{reservations(part.patients)}"
-    return Estimate(value, low, high, part.positives + part.negatives, positives, part.patients,
-                    method + note)
+        if difference:
+            low, high = (min(1.0, max(-1.0, end)) for end in t_interval(value, variance, freedom))
+            method = f"paired DeLong, t with {freedom:.1f} degrees of freedom"
+        else:
+            low, high, method = auroc_interval(value, variance, freedom, parts, len(parts))
+        method += reservations(largest.patients)
+    return Estimate(value, low, high, largest.positives + largest.negatives,
+                    sum(part.positives for part in parts), largest.patients, method + note)
 
 
 def _undefined(record: ReadyRecord, why: str) -> Estimate:

@@ -188,7 +188,7 @@ def auroc_estimates(record: ReadyRecord) -> dict[str, Estimate]:
     all_parts = auroc_parts_by_class(record)
     estimates = {}
     for name, part in zip(record.classes, all_parts, strict=True):
-        low, high, method = _interval(part.value, *part.variance_and_freedom(), [part], 1)
+        low, high, method = auroc_interval(part.value, *part.variance_and_freedom(), [part], 1)
         if math.isnan(part.value):
             missing = "positive" if not part.positives else "negative"
             method = f"undefined: no {missing} image"
@@ -221,7 +221,7 @@ def mean_auroc(
                         "undefined: no class has 2 positive and 2 negative patients")
     value = float(np.mean([part.value for part in used]))
     rankings = min(len(used), distinct_rankings(record))
-    low, high, method = _interval(
+    low, high, method = auroc_interval(
         value, *macro_variance_and_freedom(used), used[:rankings], rankings)
     method += _clustering(max(used, key=lambda part: part.patients))
     method += left_out(names, all_parts) + reservations(record.patients)
@@ -258,7 +258,7 @@ def _clustering(part: AurocParts) -> str:
     return ""
 
 
-def _interval(
+def auroc_interval(
     value: float, variance: float, freedom: float, parts: Sequence[AurocParts], classes: int
 ) -> tuple[float, float, str]:
     """Low, high and method of an AUROC or a mean of AUROCs."""

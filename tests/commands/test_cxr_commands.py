@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cxcompress import models
 from cxcompress.commands.adaptive_finetune import main as adaptive_finetune
 from cxcompress.commands.compare_runs import main as compare_runs
 from cxcompress.commands.compress import main as compress
+from cxcompress.commands.train import build_parser, start_model
 from cxcompress.commands.train import main as train
+from cxcompress.errors import InputError
 from cxcompress.storage import read_card
 from cxcompress.tasks import Predictions
 
@@ -177,6 +180,20 @@ def test_the_adaptive_chain_against_direct_training(nih, tmp_path, capsys):
     assert adaptive_finetune([*argv, "--arms", "chain"]) == 0
     assert (folder / "direct-seed0.h5").stat().st_mtime_ns == before
     assert "chain - direct" in capsys.readouterr().out
+
+
+def test_a_trained_file_gives_everything_but_its_head(trained):
+    notes: list[str] = []
+    arguments = build_parser().parse_args(
+        ["--model", "small_cxr", "--size", "32", "--pretrained", str(trained / "small_cxr.h5")])
+    model, preprocessing = start_model(arguments, 3, "sigmoid", notes)
+    source = models.load_model(trained / "small_cxr.h5")
+    np.testing.assert_array_equal(model.get_layer("stem").kernel, source.get_layer("stem").kernel)
+    assert model.output_shape == (None, 3) and preprocessing.size == (32, 32)
+    assert "the head is new" in notes[0]
+    arguments.model = "resnet18"
+    with pytest.raises(InputError, match="same architecture"):
+        start_model(arguments, 3, "sigmoid", notes)
 
 
 @pytest.mark.parametrize(("more", "message"), [
