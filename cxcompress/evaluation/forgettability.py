@@ -15,7 +15,8 @@ last value; FCD the Euclidean distance of two curves.
 The relative change of average precision has a floor that depends on frequency: a class of half of
 the images cannot fall below 0.5, a rare one can fall to nearly 0. So rare classes lose more by this
 measure even where all classes lose all that was learnt. `AP_excess`, average precision less what
-chance gives (`ranking.chance_average_precision`), has the same floor, −100%, for every class.
+chance gives (`ranking.chance_average_precision`) and at least 0, has the same floor, −100%, for
+every class.
 
 `paper_compat` adds their 10⁻¹² to the
 denominator, where otherwise a change from 0 is undefined, and takes their co-occurrence.

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 METRICS = ("AP", "AP_excess", "AUROC", "F1")
-"""Average precision, the same less what chance gives, area under the ROC curve, F1 at the
-thresholds."""
+"""Average precision, the same less what chance gives (at least 0), area under the ROC curve, and F1
+at the thresholds."""
 
 
 def float16_order(values: NDArray[np.float16]) -> NDArray[np.uint16]:
@@ -116,7 +116,10 @@ def treatment_metrics(
         column_truth = positive[rows, column]
         found["AP"][column], found["AUROC"][column] = ranking_metrics(
             log_odds[rows, column], column_truth)
-        found["AP_excess"][column] = found["AP"][column] - chance_average_precision(
-            int(column_truth.sum()), len(column_truth))
+        # Not below 0: constant scores have less than chance gives, since all their ties are taken
+        # together, and the rarer the class the more so. Nothing left is nothing left.
+        found["AP_excess"][column] = np.maximum(0.0, found["AP"][column]
+                                                - chance_average_precision(
+                                                    int(column_truth.sum()), len(column_truth)))
         found["F1"][column] = f1(decision[rows, column], column_truth)
     return found

@@ -223,7 +223,8 @@ def class_correlations(stem: Path, analyses: Mapping[str, SeriesAnalysis]) -> No
             y[~np.isfinite(y)] = np.nan
             undefined = np.isnan(analysis.curves[analysis.settings.metric].median).any(axis=0)
             drops = drop_places(analysis.first_drop, analysis.metrics.levels, undefined)
-            excess = analysis.curves["AP_excess"].median[-1]
+            # A class that was hardly learnt has a hardly defined relative change.
+            excess = np.minimum(analysis.curves["AP_excess"].median[-1], 1)
             for axes, x, name in ((left, drops, "first_drop"),
                                   (middle, analysis.final_impact, "final_impact"),
                                   (right, excess, "final_impact_excess")):
@@ -243,9 +244,9 @@ def class_correlations(stem: Path, analyses: Mapping[str, SeriesAnalysis]) -> No
             left.set_xlabel(f"{'sparsity' if _is_sparsity(analysis) else 'shared values k'} at "
                             f"first {analysis.settings.drop:.0%} loss of {metric}")
             there = f"{hardest:.0%} sparsity" if hardest < 1 else f"k = {hardest:g}"
-            for axes, name in ((middle, metric), (right, "AP above chance")):
+            for axes, name in ((middle, metric), (right, "AP above chance (cut at 100%)")):
                 axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-                axes.set_xlabel(f"relative change of {name} at {there}")
+                axes.set_xlabel(f"relative change of {name}\nat {there}")
             left.text(-0.02, 1.22, label, transform=left.transAxes, fontsize=9, weight="bold")
             for axes, x in ((middle, analysis.final_impact), (right, excess)):
                 _name_extremes(axes, x, y, analysis.metrics.classes, analysis.train_frequency)

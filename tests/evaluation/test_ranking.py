@@ -75,3 +75,11 @@ def test_chance_is_the_mean_over_all_rankings(positives, n):
                 for places in itertools.combinations(range(n), positives)]
     assert chance_average_precision(positives, n) == pytest.approx(np.mean(over_all))
     assert np.isnan(chance_average_precision(0, n))
+
+
+def test_constant_scores_have_nothing_above_chance_however_rare_the_class():
+    truth = np.zeros((400, 3))
+    truth[:200, 0] = truth[:20, 1] = truth[:2, 2] = 1
+    found = treatment_metrics(np.zeros((400, 3), np.float16), truth, np.ones(3))
+    assert found["AP"] == pytest.approx([0.5, 0.05, 0.005])
+    assert found["AP_excess"].tolist() == [0, 0, 0]
