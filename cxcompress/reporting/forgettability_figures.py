@@ -194,6 +194,8 @@ def group_curves(stem: Path, analyses: Mapping[str, SeriesAnalysis]) -> None:
 
 
 def _correlation_text(found: Association) -> str:
+    if np.isnan(found.pearson.value):
+        return "no correlation: too few classes,\nor all the same"
     lines = []
     for symbol, part in (("r", found.pearson), ("ρ", found.spearman)):
         interval = (f" ({part.low:.2f} to {part.high:.2f})" if np.isfinite(part.low) else "")
