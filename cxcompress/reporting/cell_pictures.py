@@ -36,8 +36,11 @@ def cell_picture(
     radius, pen = max(3, min(picture.size) // 64), max(2, min(picture.size) // 384)
     for x, y, label in found:
         x, y = (x + 0.5) * enlarge, (y + 0.5) * enlarge
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), width=pen,
-                     outline=COLOURS[int(label - 1) % len(COLOURS)])
+        # A pale rim inside and outside: rings are seen on dark and on brown nuclei alike.
+        for reach, width, colour in ((radius + pen // 2, 2 * pen, "white"),
+                                     (radius, pen, COLOURS[int(label - 1) % len(COLOURS)])):
+            draw.ellipse((x - reach, y - reach, x + reach, y + reach), width=width,
+                         outline=colour)
     for x, y, label in () if annotated is None else annotated:
         x, y, arm = (x + 0.5) * enlarge, (y + 0.5) * enlarge, max(2, radius // 2)
         colour = COLOURS[int(label - 1) % len(COLOURS)]

@@ -12,15 +12,18 @@ grouped by how many patients have a finding.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cxcompress.errors import InputError
+from cxcompress.evaluation.subgroups import subgroup_rows
 from cxcompress.reporting.compression_report import SYNTHETIC
 from cxcompress.reporting.html import Page
 from cxcompress.reporting.tables import number
+from cxcompress.tasks import Predictions
 
 MOST_ROWS = 40
 """Of the table of another run."""
@@ -171,6 +174,8 @@ def _diagnosis(page: Page, folder: Path, results: Mapping, comparison: Mapping) 
                     "largest fall": number(min(values), 4)} for name, values in groups.items()])
     page.table("The classes that fell most.", [
         _change_row(change, before, after) for change in worst[:10]])
+    page.table("By sex, age and view, as far as they are known: mean AUROC over the classes that "
+               "can be judged in the subgroup.", _subgroups(folder))
     page.table("Decisions that changed, at the original thresholds.", [
         {"class": audit["name"], "sensitivity": _both(audit, "sensitivity"),
          "specificity": _both(audit, "specificity"),
@@ -179,6 +184,22 @@ def _diagnosis(page: Page, folder: Path, results: Mapping, comparison: Mapping) 
          "false alarms more": f"{audit['changed']['new_false_alarms']} of {audit['negatives']}",
          "false alarms fewer": str(audit["changed"]["removed_false_alarms"])}
         for audit in comparison.get("decisions", ())])
+
+
+def _subgroups(folder: Path) -> list[dict[str, str]]:
+    """Both models in each subgroup, from the predictions that the run kept."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for name in ("original", "compressed"):
+        path = folder / f"predictions_{name}.npz"
+        if not path.exists():
+            return []
+        record = Predictions.load(path)
+        for row in subgroup_rows(record) if record.about else ():
+            line = found.setdefault((row["fact"], row["group"]), {
+                "subgroup": f"{row['fact']}: {row['group']}", "n": str(row["n"]),
+                "patients": str(row["patients"])})
+            line[name] = _interval(dataclasses.asdict(row["auroc_macro"]))
+    return list(found.values())
 
 
 def _both(audit: Mapping[str, Any], name: str) -> str:
