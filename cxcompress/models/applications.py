@@ -65,10 +65,10 @@ def application(
 
 
 def _fixed_names(network: keras.Model) -> dict[str, str]:
-    """New names of the layers that Keras numbered, by their old ones."""
+    """New names of the layers and operations that Keras numbered, by their old ones."""
     counts: dict[str, int] = {}
     fixed = {}
-    for layer in network.layers:
+    for layer in network.operations:
         kind = _SNAKE_CASE.sub("_", type(layer).__name__).lower()
         if isinstance(layer, layers.InputLayer) or not re.fullmatch(rf"{kind}(_\d+)?", layer.name):
             continue

@@ -202,7 +202,7 @@ def test_a_fine_tuned_run_shows_three_stages_and_resumes(
                     for name in ("whole", "parts"))
     # To the last bit in tests/training; here it is enough that the very epochs were continued.
     assert parts["fine_tuning"]["history"]["val_loss"] == pytest.approx(
-        whole["fine_tuning"]["history"]["val_loss"], rel=1e-3)
+        whole["fine_tuning"]["history"]["val_loss"], rel=1e-2)
 
 
 def test_a_finished_run_is_not_overwritten_unasked(compressed, trained_net, image_folder, capsys):

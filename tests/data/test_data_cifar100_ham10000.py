@@ -121,6 +121,7 @@ def test_the_archive_is_fetched_once_and_checked(tmp_path, monkeypatch):
         assert len(open_collection("cifar100").train) == 12
     finally:
         server.shutdown()
+        server.server_close()
     assert len(open_collection("cifar100").test) == 5  # from the cache
     monkeypatch.setenv("CXCOMPRESS_CACHE", str(tmp_path / "other"))
     with pytest.raises(InputError, match="cannot be fetched"):

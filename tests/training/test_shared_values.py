@@ -195,8 +195,11 @@ def test_given_soft_targets_and_the_frozen_copy_teach_the_same(
         soft = model.predict(images, verbose=0)
         targets = {"labels": labels, "soft_targets": soft} if distill == "given" else labels
         results.append(trained(model, share(model), (images, targets), distill=distill))
-    for one, other in zip(*(trainer.get_weights() for trainer in results), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-4)
+    for one, other in zip(*(trainer.weights for trainer in results), strict=True):
+        # Before BatchNormalization a bias has no gradient but rounding, which Adam scales up, and
+        # the moving mean follows it.
+        if not one.path.endswith(("conv1/bias", "norm/moving_mean")):
+            np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 def test_callbacks_metrics_and_restored_weights_are_those_of_keras(
