@@ -40,7 +40,10 @@ def class_curves(
         roc = common | {"value": area.value, "low": area.low, "high": area.high, "point": None}
         ranked = common | {"value": precision.value, "low": precision.low, "high": precision.high,
                            "prevalence": float(truth.mean()) if len(truth) else np.nan}
-        if defined:
+        if not defined:
+            # All positive: average precision is 1 whatever the scores, and says nothing.
+            ranked["value"] = np.nan
+        else:
             false_rate, true_rate, _ = roc_curve(truth, score)
             found = score >= thresholds[column]
             roc |= {"false_positive_rate": false_rate, "true_positive_rate": true_rate,

@@ -122,8 +122,10 @@ class InputCache:
         stem = Path(where) / f"inputs-{_fingerprint(part, preprocessing)}"
         try:
             stem.parent.mkdir(parents=True, exist_ok=True)
-            self.kept = _kept_array(stem.with_suffix(".npy"), shape, np.float32)
-            self.there = _kept_array(stem.with_suffix(".there.npy"), shape[:1], np.bool_)
+            self.kept, fresh = _kept_array(stem.with_suffix(".npy"), shape, np.float32)
+            self.there, _ = _kept_array(stem.with_suffix(".there.npy"), shape[:1], np.bool_)
+            if fresh:  # what was there lay in a file that is lost
+                self.there[:] = False
         except OSError as error:
             raise InputError(f"{stem.parent}: cannot keep {4 * math.prod(shape) / 1e9:.1f} GB of "
                              f"network inputs ({error.strerror or error})") from error
@@ -137,15 +139,16 @@ class InputCache:
         return np.asarray(self.kept[rows])
 
 
-def _kept_array(path: Path, shape: tuple[int, ...], dtype) -> NDArray:
+def _kept_array(path: Path, shape: tuple[int, ...], dtype) -> tuple[NDArray, bool]:
+    """The array in a file, and whether it was begun anew."""
     if path.exists():
         try:
             found = np.lib.format.open_memmap(path, mode="r+")
             if found.shape == shape and found.dtype == dtype:
-                return found
+                return found, False
         except (ValueError, OSError):
             pass  # cut short when its run was: begun again
-    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape), True
 
 
 def _fingerprint(part: Part, preprocessing: Preprocessing) -> str:
