@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cxcompress import models, runtime
 from cxcompress.conversion.plans import build_plans
+from cxcompress.errors import InputError
 from cxcompress.evaluation import Estimate, evaluate
 from cxcompress.evaluation.timing import interleaved
 from cxcompress.images import image_files
@@ -88,10 +89,15 @@ def add_plans(
         if part is not None:
             calibration = study.preprocessing.batch(_some(part).images)
     plans = build_plans(model, container.shared, calibration, names)
-    if not plans.graphs:
+    running: dict[str, runtime.RuntimeModel] = {}
+    for name, graph in list(plans.graphs.items()):
+        try:
+            running[name] = runtime.RuntimeModel.of(container, graph, name)
+        except InputError as error:  # a graph that LiteRT converts and then will not run
+            del plans.graphs[name]
+            plans.notes.append(f"plan {name} unavailable: {error}")
+    if not running:
         return container, [], plans.notes
-    running = {name: runtime.RuntimeModel.of(container, graph, name)
-               for name, graph in plans.graphs.items()}
     rescales = models.ends.rescales_input(model)
     if check_images is None:
         checked = check_inputs(model.inputs[0].shape[1:], seed, rescales)

@@ -245,7 +245,7 @@ def test_what_cannot_be_converted_is_named_and_the_file_still_opens(tmp_path):
 def test_every_builder(name, tmp_path):
     """With a dead channel in every BatchNormalization, whose bias takes hundreds of millions of
     units in static_int8."""
-    side = 256 if name == "pathonet" else 64
+    side = {"pathonet": 256, "inceptionv3": 96, "inceptionv4": 96}.get(name, 64)
     model = models.build(name, input_shape=(side, side, 3), classes=3)
     planned = Planned(with_random_weights(model), tmp_path, scale=1)
     assert planned.plans.notes == []

@@ -223,3 +223,24 @@ def test_the_card_says_how_often_a_probability_was_right_on_validation():
         mean = sum(one["predicted"] * one["count"] for one in bins[name]) / len(data.val)
         assert mean == pytest.approx(scores[:, column].mean(), rel=0.02)
         assert all(one["low"] <= one["observed"] <= one["high"] for one in bins[name])
+
+
+def test_a_graph_that_litert_will_not_run_is_a_plan_unavailable(monkeypatch):
+    from cxcompress.pipeline import execution_plans
+    from cxcompress.storage import Graph
+
+    build = execution_plans.build_plans
+
+    def with_a_bad_graph(*arguments):
+        plans = build(*arguments)
+        good = plans.graphs["int8"]
+        plans.graphs["int8"] = Graph(b"\0" * 8 + good.flatbuffer[8:], good.placement)
+        return plans
+
+    monkeypatch.setattr(execution_plans, "build_plans", with_a_bad_graph)
+    result = cxcompress.compress(network(), collection(), "uUQ", k=16, preprocessing="0-1",
+                                 plans=("float32", "int8"))
+    assert set(result.container.graph) == {"float32"}
+    assert [report.plan for report in result.plans] == ["float32"]
+    assert any(note.startswith("plan int8 unavailable: int8: LiteRT refuses its graph")
+               for note in result.notes)
