@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# Test processes at a time; each takes up to 3 GB. JOBS=0 runs all in one.
+JOBS ?= 2
 
 .PHONY: help demo test test-all lint clean
 
@@ -24,10 +26,10 @@ demo: $(INSTALLED)
 	$(BIN)/cxcompress demo --output_path results/demo --overwrite
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q -m "not slow" $(TESTS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not slow" $(TESTS)
 
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest -q $(TESTS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(TESTS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -268,9 +268,11 @@ def test_a_scaled_loss_moves_the_codebooks_by_the_unscaled_gradient(
 
 def test_it_trains_under_a_mirrored_strategy(small_network, share, images_and_labels):
     def train(assign):
+        # Adam would blow the rounding of a gradient that is 0 (a bias before a normalisation)
+        # up to a whole step; plain gradient descent leaves it rounding.
         model = small_network(dropout=0.0)
-        return trained(model, share(model), images_and_labels, assign=assign,
-                       epochs=2).get_weights()
+        return trained(model, share(model), images_and_labels, assign=assign, epochs=2,
+                       optimizers=(SGD(0.05), SGD(0.01))).get_weights()
 
     for assign in ("fixed", "learned"):
         alone = train(assign)
