@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import io
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +44,8 @@ def picture(name: str) -> Picture:
 
 
 def _radiograph(number: int) -> NDArray[np.uint8]:
-    from cxcompress.data.synthetic_cxr import open_synthetic_cxr
+    """Of the first test patients' radiographs the one with the most findings; only it is drawn."""
+    from cxcompress.data.synthetic_cxr import radiographs
 
-    collection = open_synthetic_cxr(f"synthetic:cxr_{SIDE}", count=40, seed=number)
-    labels = collection.test.labels
-    return np.squeeze(collection.test.images[int(labels.sum(axis=1).argmax())])
+    cohort = [one for one in islice(radiographs(number), 40) if one.part == "test"]
+    return max(cohort, key=lambda one: len(one.reported)).draw(SIDE)

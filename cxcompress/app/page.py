@@ -119,7 +119,10 @@ def _models() -> tuple[Model | None, Model | None]:
 
 def _one_model(place, label: str, options: list[str], bundled: dict[str, Path],
                key: str) -> Model | None:
-    chosen = place.selectbox(label, options, key=f"{key}_name")
+    # The page opens on the smallest file: it is there soonest.
+    first = min(bundled, key=lambda name: bundled[name].stat().st_size, default=UPLOAD)
+    chosen = place.selectbox(label, options, key=f"{key}_name",
+                             index=options.index(first) if options[0] != "nothing" else 0)
     if chosen == "nothing":
         return None
     if chosen == UPLOAD:

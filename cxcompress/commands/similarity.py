@@ -57,7 +57,7 @@ def similarity(arguments: argparse.Namespace) -> str:
     Raises:
         InputError: If a flag, a model or the data cannot be used.
     """
-    names = arguments.names or _short_names(arguments.net)
+    names = arguments.names or short_names(arguments.net)
     if len(names) != len(arguments.net) or len(set(names)) < len(names):
         raise InputError(f"--names {' '.join(names)}: give one name a --net, all different")
     for net in arguments.net:
@@ -118,7 +118,7 @@ def similarity(arguments: argparse.Namespace) -> str:
                       f"{len(some)} images; maps and tables  {path}"])
 
 
-def _short_names(nets: Sequence[str]) -> list[str]:
+def short_names(nets: Sequence[str]) -> list[str]:
     """The files' stems, with their folders where stems repeat."""
     stems = [Path(net).stem for net in nets]
     if len(set(stems)) == len(stems):

@@ -26,6 +26,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 Field = NDArray[np.float32]
 
+REGION_SHARE = 0.2
+"""Of the largest change that a finding makes: what changes less is not its region."""
+
 
 @dataclass(frozen=True)
 class Lesion:
@@ -274,6 +277,31 @@ def draw_radiograph(anatomy: Anatomy, view: View, findings: Mapping[str, Lesion]
     Returns:
         uint8 `(size, size)`, bright where the body absorbs.
     """
+    scene = _scene_with(anatomy, view, findings, size)
+    return _expose(scene, _attenuation(scene))
+
+
+def finding_region(anatomy: Anatomy, view: View, findings: Mapping[str, Lesion], name: str,
+                   size: int) -> NDArray[np.bool_]:
+    """Where a finding is in a radiograph: what it changes of the body, before the exposure.
+
+    Args:
+        anatomy, view, findings, size: Of the radiograph, as for `draw_radiograph`.
+        name: One of `findings`.
+
+    Returns:
+        bool `(size, size)`: where the attenuation with and without this finding, all others as
+        they are, differs by at least a fifth of the largest difference.
+    """
+    others = {other: lesion for other, lesion in findings.items() if other != name}
+    with_it, without = (_attenuation(_scene_with(anatomy, view, shown, size))
+                        for shown in (findings, others))
+    change = np.abs(with_it - without)
+    return (change >= REGION_SHARE * change.max()) & (change > 0)
+
+
+def _scene_with(anatomy: Anatomy, view: View, findings: Mapping[str, Lesion],
+                size: int) -> Scene:
     scene = Scene(anatomy, view, size)
     _set_geometry(scene)
     drawn = [(FINDINGS[name], lesion) for name, lesion in findings.items()]
@@ -284,7 +312,7 @@ def draw_radiograph(anatomy: Anatomy, view: View, findings: Mapping[str, Lesion]
     for (_, paint), lesion in drawn:
         if paint:
             paint(scene, lesion.severity, np.random.default_rng(lesion.seed))
-    return _expose(scene, _attenuation(scene))
+    return scene
 
 
 # --- anatomy ---------------------------------------------------------------------------------

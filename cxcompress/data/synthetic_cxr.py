@@ -28,7 +28,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxcompress.data.collection import Collection, Part
-from cxcompress.data.cxr_phantom import Anatomy, Lesion, View, draw_radiograph
+from cxcompress.data.cxr_phantom import (
+    Anatomy,
+    Lesion,
+    View,
+    draw_radiograph,
+    finding_region,
+)
 from cxcompress.errors import InputError
 
 CXR14 = ("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia",
@@ -101,6 +107,10 @@ class Radiograph:
         """uint8 `(size, size)`."""
         return draw_radiograph(self.anatomy, self.view, self.findings, size)
 
+    def region(self, finding: str, size: int) -> NDArray[np.bool_]:
+        """bool `(size, size)`: where one of `findings` is (`cxr_phantom.finding_region`)."""
+        return finding_region(self.anatomy, self.view, self.findings, finding, size)
+
     def labels(self, classes: tuple[str, ...]) -> NDArray[np.float32]:
         """float32 `(classes,)` in {0, 1}, as reported."""
         seen = self.reported or {"No Finding"}
@@ -113,6 +123,19 @@ def radiographs(seed: int = 0) -> Iterator[Radiograph]:
     while True:
         yield from _radiographs_of(patient, seed)
         patient += 1
+
+
+def radiograph(image_id: str, seed: int = 0) -> Radiograph:
+    """The radiograph of an id such as `phantom000012_003`, of the cohort of `seed`.
+
+    Raises:
+        InputError: If the cohort has none of this id.
+    """
+    if match := re.fullmatch(r"phantom(\d{6,})_(\d{3})", image_id):
+        for one in _radiographs_of(int(match[1]), seed):
+            if one.number == int(match[2]):
+                return one
+    raise InputError(f"{image_id}: the generated cohort of seed {seed} has no such radiograph")
 
 
 def open_synthetic_cxr(name: str = "synthetic:cxr", *, size: int | None = None, channels: int = 1,
