@@ -129,7 +129,7 @@ class Browser:
             "b => b.innerText.includes(arguments[0])); b.click()", label))
 
     def choose(self, label: str, option: str) -> None:
-        """Choose an option of a list, by keyboard."""
+        """Choose a model of a list, by keyboard, and wait until the page is about it."""
         from selenium.webdriver.common.by import By
         from selenium.webdriver.common.keys import Keys
 
@@ -142,7 +142,16 @@ class Browser:
             time.sleep(0.5)
             field.send_keys(Keys.ENTER)
 
-        self._repeated(by_keyboard)
+        there = "Compressed .h5" if option.startswith("a file") else f"{option} ·"
+        # A page that is drawn anew while one types forgets what was typed: then once more.
+        for _ in range(5):
+            self._repeated(by_keyboard)
+            deadline = time.monotonic() + 12
+            while time.monotonic() < deadline:
+                if there in (self.text() or ""):
+                    return
+                time.sleep(0.2)
+        raise AssertionError(f"{option} was not chosen; the page says: {self.text()}")
 
     def upload(self, path: Path, place: int = -1) -> None:
         """Give a file to one of the page's uploaders."""
