@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cxcompress.commands.command_line import parser, run, start_tensorflow
 from cxcompress.commands.compress import PREPROCESSINGS, class_names
-from cxcompress.commands.similarity import short_names
+from cxcompress.commands.similarity import named_nets
 from cxcompress.errors import InputError
 from cxcompress.reporting.tables import interval, text_table
 from cxcompress.runs import RunFolder
@@ -62,12 +62,7 @@ def localisation(arguments: argparse.Namespace) -> str:
     Raises:
         InputError: If a flag, a model or the data cannot be used.
     """
-    names = arguments.names or short_names(arguments.net)
-    if len(names) != len(arguments.net) or len(set(names)) < len(names):
-        raise InputError(f"--names {' '.join(names)}: give one name a --net, all different")
-    for net in arguments.net:
-        if not Path(net).is_file():
-            raise InputError(f"--net {net}: no such file")
+    names = named_nets(arguments.net, arguments.names)
     if not 16 <= arguments.size <= 1024:
         raise InputError(f"--size {arguments.size}: must lie between 16 and 1024")
     described = {name: value for name, value in vars(arguments).items()

@@ -57,12 +57,7 @@ def similarity(arguments: argparse.Namespace) -> str:
     Raises:
         InputError: If a flag, a model or the data cannot be used.
     """
-    names = arguments.names or short_names(arguments.net)
-    if len(names) != len(arguments.net) or len(set(names)) < len(names):
-        raise InputError(f"--names {' '.join(names)}: give one name a --net, all different")
-    for net in arguments.net:
-        if not Path(net).is_file():
-            raise InputError(f"--net {net}: no such file")
+    names = named_nets(arguments.net, arguments.names)
     if arguments.batch_size < 4:
         raise InputError(f"--batch_size {arguments.batch_size}: unbiased CKA needs at least 4 "
                          "images a batch")
@@ -118,7 +113,22 @@ def similarity(arguments: argparse.Namespace) -> str:
                       f"{len(some)} images; maps and tables  {path}"])
 
 
-def short_names(nets: Sequence[str]) -> list[str]:
+def named_nets(nets: Sequence[str], names: Sequence[str] | None) -> list[str]:
+    """What to call each `--net`: the names given, else those of the files.
+
+    Raises:
+        InputError: If a file is not there, or the names are not one a file and all different.
+    """
+    names = list(names or _short_names(nets))
+    if len(names) != len(nets) or len(set(names)) < len(names):
+        raise InputError(f"--names {' '.join(names)}: give one name a --net, all different")
+    for net in nets:
+        if not Path(net).is_file():
+            raise InputError(f"--net {net}: no such file")
+    return names
+
+
+def _short_names(nets: Sequence[str]) -> list[str]:
     """The files' stems, with their folders where stems repeat."""
     stems = [Path(net).stem for net in nets]
     if len(set(stems)) == len(stems):

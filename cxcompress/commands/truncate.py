@@ -108,6 +108,8 @@ def truncate(arguments: argparse.Namespace) -> str:
             for dropped in sizes for text, compression in wanted.items()], "Compressing")
         records = {dropped: [Predictions.load(path / "predictions" / f"{dropped}-seed{seed}.npz")
                              for seed in arguments.seeds] for dropped in sizes}
+        changes = {dropped: arm_differences(records[0], records[dropped], seed=arguments.seed)
+                   for dropped in sizes if dropped}
         rows = []
         for dropped in sizes:
             one = trained[f"train/dropped={dropped}/seed={arguments.seeds[0]}"]
@@ -118,16 +120,14 @@ def truncate(arguments: argparse.Namespace) -> str:
                    "seeds": len(arguments.seeds)}
             found = {"": arm_estimates(records[dropped], seed=arguments.seed)["auroc_macro"]}
             if dropped:
-                found["difference_"] = arm_differences(
-                    records[0], records[dropped], seed=arguments.seed)["auroc_macro"]
+                found["difference_"] = changes[dropped]["auroc_macro"]
             for prefix, value in found.items():
                 name = prefix or "auroc_macro_"
                 row |= {f"{name}value": value.value, f"{name}low": value.low,
                         f"{name}high": value.high}
             rows.append(row | {"n": found[""].n, "patients": found[""].patients})
-        by_class = {dropped: {key: value.to_dict() for key, value in arm_differences(
-            records[0], records[dropped], seed=arguments.seed).items() if key.startswith("auroc")}
-            for dropped in sizes if dropped}
+        by_class = {dropped: {key: value.to_dict() for key, value in change.items()
+                              if key.startswith("auroc")} for dropped, change in changes.items()}
         files = mark_front(list(compressed.values()))
         keys = list(dict.fromkeys(key for row in rows for key in row))
         folder.write_csv("truncation.csv", [{key: row.get(key, "") for key in keys}
