@@ -36,6 +36,7 @@ COMMANDS = {
     "bench": "latency, cold start and memory of a compressed file's plans on this machine",
     "export": "a compressed file as a .tflite or an ordinary Keras file",
     "report": "one page for whoever must approve a compressed model, from finished runs",
+    "doctor": "versions, processor, memory, extras, and a self-test of the runtime",
     "app": "a page on which a compressed file looks at pictures",
 }
 GUARDED = ("info", "predict", "bench")
