@@ -76,8 +76,8 @@ def doctor(arguments: argparse.Namespace) -> None:
 
 def python() -> dict[str, str]:
     """Version, implementation and file of the interpreter."""
-    return {"version": platform.python_version(), "implementation": platform.python_implementation(),
-            "executable": sys.executable}
+    return {"version": platform.python_version(),
+            "implementation": platform.python_implementation(), "executable": sys.executable}
 
 
 def machine() -> dict[str, Any]:
