@@ -13,19 +13,23 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch
 
-BLUE, ORANGE, GREEN, INK = "#d6e6f4", "#fbe3cf", "#d5ece1", "#1d2733"  # told apart by grey level too
+BLUE, ORANGE, GREEN, INK = "#d6e6f4", "#fbe3cf", "#d5ece1", "#1d2733"
 ROAD = (  # x, width, heading, lines, colour
     (0.0, 2.05, "Keras model", "a classifier,\nor PathoNet", BLUE),
-    (2.55, 2.05, "prune", "optional:\nsmall weights to 0,\nor filters removed", BLUE),
-    (5.1, 2.05, "share weights", "each weight takes\none of k values:\ncodebook + index map", BLUE),
-    (7.65, 2.05, "fine-tune", "the shared values\nlearn, from labels or\nthe original's answers", BLUE),
+    (2.55, 2.05, "prune", "optional:\nsmall weights to 0,\nor filters removed",
+     BLUE),
+    (5.1, 2.05, "share weights", "each weight takes\none of k values:\ncodebook + index map",
+     BLUE),
+    (7.65, 2.05, "fine-tune", "the shared values\nlearn, from labels or\nthe original's answers",
+     BLUE),
     (10.2, 2.05, "one .h5", "entropy-coded,\nchecksummed,\n3 execution plans", ORANGE),
     (12.75, 2.05, "runtime", "LiteRT: predict, page,\nbench; no TensorFlow", ORANGE),
 )
 PROOF = (
-    (2.55, 3.3, "your test images", "both models answer; looked at\nonce, split by patient", GREEN),
-    (6.6, 3.3, "paired differences", "AUROC, F1, calibration, changed\ndecisions; n and 95% intervals",
-     GREEN),
+    (2.55, 3.3, "your test images",
+     "both models answer; looked at\nonce, split by patient", GREEN),
+    (6.6, 3.3, "paired differences",
+     "AUROC, F1, calibration, changed\ndecisions; n and 95% intervals", GREEN),
     (10.65, 4.15, "verdict per class, and a report",
      "non-inferior, inferior or undecided", GREEN),
 )

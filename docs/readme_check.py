@@ -3,10 +3,10 @@
     make readme-check                 # a clean clone of HEAD in a temporary folder
     python docs/readme_check.py --folder /tmp/newcomer       # keeps it
 
-Everything runs in one shell, in a clone without anything that is ignored or not committed, so
-`make` sets up a fresh environment first. Blocks marked `sh` are commands, blocks marked `python` are
-scripts. `<!-- readme-check: skip: why -->` before a block leaves it out, and the list says so. Status
-0: all that was run ended with 0.
+Everything runs in one shell, in a clone without what is ignored or not committed, so `make` sets
+up a fresh environment first. Blocks marked `sh` are commands, blocks marked `python` scripts.
+`<!-- readme-check: skip: why -->` before a block leaves it out, and the list says so. Status 0: all
+that was run ended with 0.
 """
 
 from __future__ import annotations

@@ -52,7 +52,8 @@ def on_page_markdown(markdown, page, config, files):
         path = posixpath.normpath(posixpath.join(posixpath.dirname(here), target))
         if (ROOT / path / "README.md").is_file():
             path += "/README.md"
-        return match[1] + posixpath.relpath(_on_site(path), posixpath.dirname(_on_site(here)) or ".")
+        start = posixpath.dirname(_on_site(here)) or "."
+        return match[1] + posixpath.relpath(_on_site(path), start)
 
     parts = CODE.split(markdown)
     return "".join(part if CODE.fullmatch(part) else LINK.sub(led, part) for part in parts)

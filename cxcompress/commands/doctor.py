@@ -55,9 +55,10 @@ def doctor(arguments: argparse.Namespace) -> None:
     """
     if arguments.threads < 1:
         raise InputError(f"--threads {arguments.threads}: must be at least 1")
-    found = {"cxcompress": __version__, "python": python(), "machine": machine(),
-             "runtime": runtime_packages(), "extras": extras()}
-    missing = [name for name, version in found["runtime"].items() if version is None]
+    packages = runtime_packages()
+    found: dict[str, Any] = {"cxcompress": __version__, "python": python(), "machine": machine(),
+                             "runtime": packages, "extras": extras()}
+    missing = [name for name, version in packages.items() if version is None]
     problem: InputError | None = None
     if missing:
         problem = InputError(f"not installed: {', '.join(missing)}; run: pip install cxcompress")
@@ -157,7 +158,7 @@ def _installed(distribution: str) -> str | None:
 def _fits(version: str, condition: str) -> bool:
     """Whether a version meets `>=` and `<` conditions, by its leading numbers."""
     def numbers(text: str) -> list[int]:
-        return [int(part) for part in re.match(r"[\d.]*", text.strip())[0].split(".") if part]
+        return [int(part) for part in re.findall(r"\d+", re.split(r"[^\d.]", text.strip())[0])]
 
     for part in condition.split(","):
         if part.strip().startswith(">=") and numbers(version) < numbers(part.strip()[2:]):
@@ -182,8 +183,8 @@ def extras() -> dict[str, dict[str, Any]]:
             continue
         versions = {name: _installed(name) for name, _ in needed}
         missing = [name for name, version in versions.items() if version is None]
-        other = [f"{name} {versions[name]} (needs {condition})" for name, condition in needed
-                 if versions[name] is not None and not _fits(versions[name], condition)]
+        other = [f"{name} {version} (needs {condition})" for name, condition in needed
+                 if (version := versions[name]) is not None and not _fits(version, condition)]
         result[extra] = {"complete": not missing and not other, "missing": missing,
                          "other_version": other,
                          "install": f"pip install 'cxcompress[{extra}]'"}

@@ -285,7 +285,7 @@ def compress(
         from_logits=ends.gives_logits(model),
     )
     result = CompressionResult(
-        container=Container(shared, models.architecture_json(model), None, card,
+        container=Container(shared, models.architecture_json(model), {}, card,
                             compression.name),
         parameters=model.count_params(), layers=layers, notes=notes,
         synthetic=card.synthetic or bool(study and study.collection.synthetic), tuned=tuned,

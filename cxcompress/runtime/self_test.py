@@ -70,6 +70,7 @@ def answers(threads: int = 1) -> dict[str, Any]:
 
     from cxcompress.runtime.running import PLANS, load
     from cxcompress.storage import read_container
+    from cxcompress.tasks.findings import Findings
 
     if not MODEL.is_file():
         raise InputError(f"{MODEL}: missing; install cxcompress again")
@@ -80,10 +81,11 @@ def answers(threads: int = 1) -> dict[str, Any]:
         "picture": hashlib.sha256(picture().tobytes()).hexdigest(), "plans": {}}
     for plan in PLANS:
         model = load(MODEL, plan, threads)
-        scores = model.predict_images([Image.open(png)]).scores
+        found_in = model.predict_images([Image.open(png)])
+        assert isinstance(found_in, Findings)  # the bundled file is a classifier
         begin = time.perf_counter()
         model.predict(model.inputs_of([Image.open(png)]))
-        found["plans"][plan] = {"probability": round(float(scores[0, 1]), 6),
+        found["plans"][plan] = {"probability": round(float(found_in.scores[0, 1]), 6),
                                 "milliseconds": 1000 * (time.perf_counter() - begin)}
     return found
 

@@ -252,7 +252,7 @@ def _size(
             {path: array for path, array in shared.unshared.items() if path not in kernels})
     with tempfile.TemporaryDirectory() as folder:
         sizes = write_container(Path(folder) / "model.h5", Container(
-            shared, models.architecture_json(model), None,
+            shared, models.architecture_json(model), {},
             ModelCard(task=study.task.name, classes=study.task.classes),
             treatment.compression))
     count = sizes.total + extra
