@@ -76,16 +76,18 @@ class Shell:
         environment = {name: value for name, value in os.environ.items()
                        if name not in NOT_THE_NEWCOMERS}
         self._bash = subprocess.Popen(
-            ["bash", "--norc"], cwd=folder, env=environment, text=True, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace")
+            ["bash", "--norc"], cwd=folder, env=environment, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def run(self, command: str) -> tuple[int, list[str]]:
         """Exit status and lines printed; of a progress bar its last state."""
         end = uuid.uuid4().hex
-        self._bash.stdin.write(f"{{ {command}\n}} </dev/null\nprintf '\\n%s %s\\n' {end} $?\n")
+        self._bash.stdin.write(
+            f"{{ {command}\n}} </dev/null\nprintf '\\n%s %s\\n' {end} $?\n".encode())
         self._bash.stdin.flush()
         lines: list[str] = []
-        for line in self._bash.stdout:
+        for raw in self._bash.stdout:  # bytes: text would take a progress bar's returns for lines
+            line = raw.decode(errors="replace")
             if line.startswith(end):
                 while lines and not lines[-1]:
                     lines.pop()
