@@ -197,8 +197,8 @@ class SeriesAnalysis:
     def association_rows(self) -> list[dict[str, Any]]:
         """A row an association, with p-values corrected over them (Holm)."""
         rows: list[dict[str, Any]] = [
-                {"series": self.metrics.series, "association": name, **found.to_dict()}
-                for name, found in self.associations.items()]
+            {"series": self.metrics.series, "association": name, **found.to_dict()}
+            for name, found in self.associations.items()]
         for kind in ("pearson", "spearman"):
             for row, p in zip(rows, holm([row[f"{kind}_p"] for row in rows]), strict=True):
                 row[f"{kind}_p_holm"] = float(p)
