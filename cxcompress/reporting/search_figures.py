@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from cxcompress.reporting.figures import BLUE, GREEN, GREY, STYLE, VERMILION, _save
 
@@ -60,8 +61,14 @@ def bytes_and_shortfall(
         axes.set_xlabel("compressed file [kB], execution plans included")
         metric = "F1" if task == "nuclei" else "AUROC or balanced accuracy"
         axes.set_ylabel(f"worst class: {metric},\nlower bound of the change + margin {margin:g}")
-        axes.text(0.99, 0.01, f"above the dashed line: non-inferior on {images} validation images",
-                  transform=axes.transAxes, ha="right", va="bottom", fontsize=7, color=GREY)
+        axes.annotate(f"non-inferior on {images} validation images ↑", (0.99, 0), (0, 3),
+                      xycoords=axes.get_yaxis_transform(), textcoords="offset points", ha="right",
+                      fontsize=7, color=GREY)
+        axes.margins(y=0.06)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.grid(linewidth=0.4)
         handles, labels = axes.get_legend_handles_labels()
         first = np.unique(labels, return_index=True)[1]

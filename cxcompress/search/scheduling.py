@@ -124,7 +124,8 @@ def workers(scheduler: str = LOCAL, count: int | None = None) -> Iterator[Pool |
         raise MissingExtra("dask", "scale") from error
     threads = str(max(1, cores // wanted))
     with _settings(), LocalCluster(
-            n_workers=wanted, threads_per_worker=1, dashboard_address=None,
+            n_workers=wanted, threads_per_worker=1, host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
             memory_limit=int(MEMORY_SHARE * memory / wanted), silence_logs=logging.CRITICAL,
             env={"TF_CPP_MIN_LOG_LEVEL": "3"} | dict.fromkeys(_THREAD_VARIABLES, threads),
     ) as cluster, Client(cluster) as client:

@@ -76,6 +76,8 @@ class Space:
             "compression": ("u" if scope == "unified" else "") + quantizer,
             "sensitivity": trial.suggest_categorical("sensitivity", self.sensitivities),
             "dropped": trial.suggest_categorical("dropped", self.dropped)}
+        if common["compression"] == "uTCQ":
+            common["sensitivity"] = "none"  # one step for all: nothing to give each layer
         if quantizer == "TCQ":
             return Candidate(**common, sqnr_db=float(trial.suggest_int("sqnr_db", *self.sqnr_db)))
         return Candidate(**common, k=trial.suggest_categorical("k", self.levels),
@@ -121,7 +123,7 @@ class Settings:
 @lru_cache(maxsize=1)
 def bench_of(text: str) -> Bench:
     """The bench that JSON arguments describe, opened once a process."""
-    from cxcompress.commands.command_line import start_tensorflow
+    from cxcompress.tensorflow_start import start_tensorflow
 
     start_tensorflow()
     return Bench(**json.loads(text))
@@ -304,7 +306,8 @@ def best_first(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     while left:
         layer = front(left)
         ordered += sorted(layer, key=lambda row: row["shortfall"])
-        left = [row for row in left if row not in layer]
+        taken = set(map(id, layer))
+        left = [row for row in left if id(row) not in taken]
     return ordered
 
 
