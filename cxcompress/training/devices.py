@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import keras
+import tensorflow as tf
 
 from cxcompress.errors import InputError
 from cxcompress.training.normalization import normalizations
@@ -42,8 +43,6 @@ def on_devices(strategy: str) -> Iterator[int]:
     if strategy == "none":
         yield 1
         return
-    import tensorflow as tf
-
     kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
     devices = [device.name for device in tf.config.list_logical_devices(kind)]
     # Collective operations of CPU devices mismatch where a step has two optimisers.
@@ -55,7 +54,17 @@ def on_devices(strategy: str) -> Iterator[int]:
 def synchronize(model: keras.Model) -> None:
     """Let every BatchNormalization take its statistics of the batch of all devices together.
 
-    For a model of `on_devices("mirrored")`, before it is trained.
+    Before a model of `on_devices` is trained; does nothing on one device.
     """
-    for layer in normalizations(model):
-        layer.synchronized = True
+    if tf.distribute.has_strategy():
+        for layer in normalizations(model):
+            layer.synchronized = True
+
+
+def on_one_device(model: keras.Model) -> keras.Model:
+    """The same network and weights as an ordinary model, made outside `on_devices`."""
+    copy = type(model).from_config(model.get_config())
+    copy.set_weights(model.get_weights())
+    for layer in normalizations(copy):
+        layer.synchronized = False
+    return copy

@@ -238,7 +238,7 @@ def _twin(model: keras.Model) -> keras.Model:
 
     Outside the strategy the model itself still predicts on one device.
     """
-    twin = keras.models.clone_model(model)
+    twin = type(model).from_config(model.get_config())
     twin.set_weights(model.get_weights())
     for layer, momentum in zip(normalizations(twin), normalizations(model), strict=True):
         layer.momentum = momentum.momentum
