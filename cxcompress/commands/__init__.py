@@ -9,6 +9,8 @@ from collections.abc import Sequence
 COMMANDS = {
     "compress": "compress a Keras model and measure what that costs",
     "time_space_eval": "time and size of a compressed file beside its original",
+    "autocompress": "the smallest file that is not inferior, found by search",
+    "grid_search": "every combination of a grid of compressions; the smallest that is fit",
     "quantizer_sweep": "one network under every quantiser and number of levels",
     "fine_tuning_study": "what fine-tuning regains at fewer and fewer shared values",
     "prune": "prune a network one-shot, iteratively or layer by layer, and fine-tune it",
