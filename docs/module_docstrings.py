@@ -1,7 +1,7 @@
 """Examples in module docstrings stay examples: an extension of griffe (`mkdocs.yml`).
 
-A docstring of a summary and an indented example loses the indentation, as if it stood in a function.
-A module's text begins at the margin, so it is taken as it is written.
+A docstring of a summary and an indented example loses the indentation, as if it stood in a
+function. A module's text begins at the margin, so it is taken as it is written.
 """
 
 from __future__ import annotations
