@@ -6,7 +6,7 @@
         print(kernel.path, kernel.family, kernel.shape)
 """
 
-from cxcompress.models.building import build, names
+from cxcompress.models.building import build, check_input, least_size, names
 from cxcompress.models.kernels import Kernel, kernels, set_weights, variables_by_path, weights
 from cxcompress.models.loading import (
     architecture_json,
@@ -21,7 +21,9 @@ __all__ = [
     "architecture_json",
     "blocks",
     "build",
+    "check_input",
     "kernels",
+    "least_size",
     "load_model",
     "model_from_architecture",
     "model_from_container",
