@@ -109,8 +109,9 @@ def truncation(stem: Path, networks: Sequence[Mapping], cuts: Sequence[Mapping])
                 axes.plot(x[:1], y[:1], marker, color=colour, markersize=6)
                 axes.plot(x[1:], y[1:], marker, color=colour, markersize=6,
                           markerfacecolor="white")
-                axes.annotate(network, (x[0], y[0]), (5, 4), textcoords="offset points",
-                              fontsize=6.5)
+                if start == starts[0]:
+                    axes.annotate(network, (x[0], y[0]), (5, 4), textcoords="offset points",
+                                  fontsize=6.5)
         _log_axis(axes)
         axes.set_ylabel("AUROC on test, macro")
         axes.set_title("filled: whole; open: last blocks dropped"

@@ -6,6 +6,7 @@ import pytest
 
 from cxcompress import models
 from cxcompress.errors import InputError
+from cxcompress.models.published import PUBLISHED
 
 
 def trainable(model):
@@ -56,6 +57,13 @@ def test_parameter_counts_are_the_published_ones(name):
     assert tuple(found.count(family) for family in ("conv", "depthwise", "dense")) == families
     # Flat models: our paths are Keras' own.
     assert list(models.variables_by_path(model)) == [weight.path for weight in model.weights]
+
+
+def test_what_was_published_is_what_is_built_or_a_note_says_why_not():
+    assert len(PUBLISHED) == 16 and set(PUBLISHED) <= set(COUNTS)
+    for name, published in PUBLISHED.items():
+        assert (COUNTS[name][1] == published.parameters) == (not published.note), name
+        assert 69 < published.top1 < 83 and published.source
 
 
 def test_pathonet_is_the_published_network():
