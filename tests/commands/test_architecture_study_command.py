@@ -20,8 +20,8 @@ FOLDER = "architecture_study/synthetic_cxr-32px"
 def arguments(tmp_path_factory):
     return ["--networks", "vgg16_eighth", "vgg11_eighth", "--data_path", "synthetic:cxr", "--count",
             "240", "--data_seed", "4", "--train_images", "90", "--size", "32", "--epochs", "2",
-            "--checkpoints", "2", "--seeds", "0", "1", "--pretrain_path", "synthetic:cxr20", "--pretrain_count", "150",
-            "--pretrain_epochs", "1", "--output_path",
+            "--checkpoints", "2", "--seeds", "0", "1", "--pretrain_path", "synthetic:cxr20",
+            "--pretrain_count", "150", "--pretrain_epochs", "1", "--output_path",
             str(tmp_path_factory.mktemp("architectures"))]
 
 
