@@ -14,7 +14,7 @@ from cxcompress.models.loading import (
     model_from_architecture,
     model_from_container,
 )
-from cxcompress.models.truncation import blocks, truncate
+from cxcompress.models.truncation import blocks, truncate, truncated_parameters
 
 __all__ = [
     "Kernel",
@@ -30,6 +30,7 @@ __all__ = [
     "names",
     "set_weights",
     "truncate",
+    "truncated_parameters",
     "variables_by_path",
     "weights",
 ]

@@ -52,20 +52,21 @@ def benchmark(arguments: argparse.Namespace) -> str:
     Raises:
         InputError: If a flag cannot be used.
     """
-    from cxcompress import models
     from cxcompress.commands.command_line import start_tensorflow
     from cxcompress.errors import InputError
-    from cxcompress.models.published import PUBLISHED
     from cxcompress.runs import RunFolder, WorkUnit, write_atomic
 
-    arguments.networks = arguments.networks or list(PUBLISHED)
     if arguments.repeats < 1 or arguments.threads < 1:
         raise InputError("--repeats and --threads must be at least 1")
+    start_tensorflow()
+    from cxcompress import models
+    from cxcompress.models.published import PUBLISHED
+
+    arguments.networks = arguments.networks or list(PUBLISHED)
     for network in arguments.networks:
         if network not in PUBLISHED:
             raise InputError(f"--networks {network}: nothing is published of it here; there are "
                              f"{', '.join(PUBLISHED)}")
-    start_tensorflow()
     for network in arguments.networks:
         models.check_input(network, (arguments.size, arguments.size, 3))
     described = {name: value for name, value in vars(arguments).items()
@@ -102,21 +103,21 @@ def count(network: str, size: int) -> dict[str, Any]:
     from cxcompress.models.multiply_accumulates import multiply_accumulates
     from cxcompress.models.published import PUBLISHED
 
-    known, least = PUBLISHED[network], max(64, models.least_size(network))
-    published = models.build(network, (least, least, 3), PUBLISHED_CLASSES)
-    trainable = sum(int(np.prod(one.shape)) for one in published.trainable_weights)
-    small = models.build(network, (least, least, 3), CLASSES)
-    ratios = {}
-    for dropped in DROPPED:
-        ratios[f"ratio_{dropped}_dropped"] = (
-            small.count_params() / models.truncate(small, dropped).count_params()
-            if dropped < len(models.blocks(small)) else math.nan)
-    row = {"network": network, "family": known.family, "parameters_1000": trainable,
+    known = PUBLISHED[network]
+    model = models.build(network, (size, size, 3), CLASSES)
+    trainable = sum(int(np.prod(one.shape)) for one in model.trainable_weights)
+    features = model.get_layer("predictions").kernel.shape[0]
+    blocks = len(models.blocks(model))
+    row = {"network": network, "family": known.family,
+           "parameters_1000": trainable + (PUBLISHED_CLASSES - CLASSES) * (features + 1),
            "published": known.parameters, "note": known.note,
-           "parameters_14": small.count_params(),
-           "multiply_accumulates": multiply_accumulates(
-               models.build(network, (size, size, 3), CLASSES)),
-           "imagenet_top1": known.top1, "blocks": len(models.blocks(small))} | ratios
+           "parameters_14": model.count_params(),
+           "multiply_accumulates": multiply_accumulates(model), "imagenet_top1": known.top1,
+           "blocks": blocks}
+    for dropped in DROPPED:
+        row[f"ratio_{dropped}_dropped"] = (
+            model.count_params() / models.truncated_parameters(model, dropped)
+            if dropped < blocks else math.nan)
     keras.backend.clear_session()
     return row
 

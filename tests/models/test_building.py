@@ -22,7 +22,7 @@ COUNTS = {
     "efficientnetb0": (5_330_564, 5_288_548, (65, 16, 1)),
     "efficientnetb1": (7_856_232, 7_794_184, (92, 23, 1)),
     "efficientnetb2": (9_177_562, 9_109_994, (92, 23, 1)),
-    "efficientnetb3": (12_320_528, 12_233_232, (105, 26, 1)),
+    "efficientnetb3": (12_320_528, 12_233_232, (104, 26, 1)),
     "efficientnetb4": (19_466_816, 19_341_616, (128, 32, 1)),
     # 17,216 scales of BatchNormalization fewer than the published 23,834,568.
     "inceptionv3": (23_851_784, 23_834_568 - 17_216, (94, 0, 1)),
