@@ -67,8 +67,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--patience", type=int, default=4, help="epochs without improvement on validation (4)")
     add("--checkpoints", type=int, default=3, metavar="N",
         help="mean of the predictions of the N epochs with the lowest validation loss (3)")
-    add("--momentum", type=float, default=0.9, help="of the running means of BatchNormalization, "
-        "the same in all networks, so that short trainings are judged by their own (0.9)")
+    add("--statistics", type=int, default=256, metavar="N", help="estimate the means and variances "
+        "of BatchNormalization on N training images before every validation, so that short "
+        "trainings are judged by their own; 0: none (256)")
     add_data_flags(parse)
     return parse
 
@@ -84,15 +85,14 @@ def check_flags(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: If there is one.
     """
-    for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 0), ("checkpoints", 1)):
+    for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 0), ("checkpoints", 1),
+                        ("statistics", 0)):
         if getattr(arguments, name) < least:
             raise InputError(f"--{name} {getattr(arguments, name)}: must be at least {least}")
     if arguments.train_images is not None and arguments.train_images < 2:
         raise InputError(f"--train_images {arguments.train_images}: must be at least 2")
     if not arguments.lr > 0:
         raise InputError(f"--lr {arguments.lr:g}: must be above 0, e.g. 0.001")
-    if not 0 <= arguments.momentum < 1:
-        raise InputError(f"--momentum {arguments.momentum:g}: must lie between 0 and 1")
     if arguments.pretrain_epochs is not None and arguments.pretrain_epochs < 1:
         raise InputError(f"--pretrain_epochs {arguments.pretrain_epochs}: must be at least 1")
     if "pretrained" in arguments.starts and arguments.pretrain_path is None:
@@ -209,7 +209,7 @@ def _trainer(arguments: argparse.Namespace, study: Study, epochs: int) -> Networ
 
     return NetworkTrainer(study, TrainingSettings(
         epochs, arguments.lr, arguments.batch_size, arguments.patience, arguments.checkpoints,
-        arguments.momentum))
+        arguments.statistics))
 
 
 def _network(arguments: argparse.Namespace, network: str, study: Study, seed: int) -> keras.Model:

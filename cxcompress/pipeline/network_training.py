@@ -22,11 +22,11 @@ import numpy as np
 from cxcompress import models
 from cxcompress.inspection.grad_cam import feature_layer
 from cxcompress.models.multiply_accumulates import multiply_accumulates
-from cxcompress.pipeline.inputs import Study
+from cxcompress.pipeline.inputs import Study, evenly
 from cxcompress.tasks import Predictions
 from cxcompress.training.best_checkpoints import BestCheckpoints
-from cxcompress.training.fitting import fit_classifier
-from cxcompress.training.normalization import normalizations
+from cxcompress.training.fitting import PartBatches, fit_classifier
+from cxcompress.training.normalization import FreshStatistics, statistics_step
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,8 @@ class TrainingSettings:
     Args:
         epochs, learning_rate, batch_size, patience: As for `fit_classifier`.
         checkpoints: Epochs, of the lowest validation loss, whose predictions are averaged.
-        momentum: Of all BatchNormalization layers; None: each network's own. Those of 0.99 and
-            0.999, made for months of training, still hold their starting values after a few hundred
-            steps, and the networks are then judged by these.
+        statistics: Training images on which BatchNormalization's means and variances are estimated
+            again before every validation (`FreshStatistics`); 0: none.
     """
 
     epochs: int = 5
@@ -46,7 +45,7 @@ class TrainingSettings:
     batch_size: int = 64
     patience: int = 3
     checkpoints: int = 1
-    momentum: float | None = None
+    statistics: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,7 @@ class NetworkTrainer:
         self.study, self.settings = study, settings
         self._architecture = ""
         self._model: keras.Model | None = None
+        self._step = None
 
     def train(self, model: keras.Model, seed: int) -> TrainedNetwork:
         """Train a new network; the same whatever was trained before.
@@ -91,10 +91,15 @@ class NetworkTrainer:
         settings, study = self.settings, self.study
         model, traced = self._with_step(model)
         keeper = BestCheckpoints(settings.checkpoints)
+        callbacks: list[keras.callbacks.Callback] = [keeper]
+        if settings.statistics:
+            callbacks.append(FreshStatistics(PartBatches(
+                evenly(study.collection.train, settings.statistics), study.preprocessing,
+                settings.batch_size), self._step))
         fitted = fit_classifier(
             model, study.collection, study.preprocessing, epochs=settings.epochs,
             learning_rate=settings.learning_rate, batch_size=settings.batch_size,
-            patience=settings.patience, seed=seed, callbacks=[keeper], keep_step=traced)
+            patience=settings.patience, seed=seed, callbacks=callbacks, keep_step=traced)
         part, _ = study.judged_part("test", [])
         records = []
         for weights in keeper.weights:
@@ -102,7 +107,7 @@ class NetworkTrainer:
             records.append(study.record(model, part, settings.batch_size, "Test"))
         model.set_weights(keeper.weights[0])
         record = replace(records[0], score=np.mean([one.score for one in records], axis=0))
-        side = model.get_layer(feature_layer(model)).output.shape[1:3]
+        side = _last_map(model)
         return TrainedNetwork(model, record, {
             "parameters": model.count_params(),
             "multiply_accumulates": multiply_accumulates(model),
@@ -112,9 +117,6 @@ class NetworkTrainer:
 
     def _with_step(self, model: keras.Model) -> tuple[keras.Model, bool]:
         """The model, or the one before with the weights of this one, and whether that is so."""
-        if self.settings.momentum is not None:
-            for layer in normalizations(model):
-                layer.momentum = self.settings.momentum
         architecture = models.architecture_json(model)
         if self._model is not None and architecture == self._architecture:
             # Variables, not weights: the state of dropout's random numbers belongs to them.
@@ -122,5 +124,14 @@ class NetworkTrainer:
                 mine.assign(given)
             return self._model, True
         self._model, self._architecture = model, architecture
+        self._step = statistics_step(model)
         gc.collect()  # a traced step is a circle of references of hundreds of megabytes
         return model, False
+
+
+def _last_map(model: keras.Model) -> tuple[int, int]:
+    """Height and width of what the head pools; else of the last feature maps."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.GlobalAveragePooling2D):
+            return layer.input.shape[1:3]
+    return model.get_layer(feature_layer(model)).output.shape[1:3]

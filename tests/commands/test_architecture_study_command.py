@@ -76,11 +76,11 @@ def test_a_study_grows_by_pretrained_networks(arguments, capsys):
     (["--dropped", "5"], "the blocks block1, block2, block3, block4, block5; at most 4 can go"),
     (["--dropped", "-1"], "at least 0"),
     (["--checkpoints", "0"], "at least 1"),
-    (["--momentum", "1"], "between 0 and 1"),
+    (["--statistics", "-1"], "at least 0"),
     (["--lr", "0"], "must be above 0"),
     (["--train_images", "1"], "at least 2"),
     (["--data_path", "nowhere"], "no such file"),
-    (["--data_path", "synthetic:ki67", "--size", "64", "--count", "6"], "labels of classes"),
+    (["--data_path", "synthetic:ki67", "--size", "64", "--count", "24"], "labels of classes"),
 ])
 def test_bad_input_is_one_line(arguments, tmp_path, capsys, changed, message):
     assert main([*arguments[:-1], str(tmp_path), *changed]) == 2
