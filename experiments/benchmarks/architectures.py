@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                    "python experiments/benchmarks/architectures.py --networks resnet18 mnasnet")
     add = parse.add_argument
     add("--networks", nargs="+", metavar="NAME", help="some of the 16 (all)")
+    add("--timed", nargs="+", metavar="NAME", help="of these, the ones that are converted and "
+        "timed, a minute each; the others are counted only (all)")
     add("--size", type=int, default=224, help="pixels a side (224)")
     add("--plans", nargs="*", choices=PLANS, default=["float32", "static_int8"],
         help="of the runtime; none: nothing is converted and timed (float32 static_int8)")
@@ -63,6 +65,9 @@ def benchmark(arguments: argparse.Namespace) -> str:
     from cxcompress.models.published import PUBLISHED
 
     arguments.networks = arguments.networks or list(PUBLISHED)
+    arguments.timed = arguments.timed or arguments.networks
+    if missing := set(arguments.timed) - set(arguments.networks):
+        raise InputError(f"--timed {', '.join(sorted(missing))}: not among --networks")
     for network in arguments.networks:
         if network not in PUBLISHED:
             raise InputError(f"--networks {network}: nothing is published of it here; there are "
@@ -73,7 +78,7 @@ def benchmark(arguments: argparse.Namespace) -> str:
                  if name not in ("output_path", "overwrite")}
     path = Path(arguments.output_path) / "architectures"
     with RunFolder.open(path, described, overwrite=arguments.overwrite,
-                        extendable=("networks", "plans")) as folder:
+                        extendable=("networks", "plans", "timed")) as folder:
         counted = folder.run_units([
             WorkUnit(f"count/{network}", count, {"network": network, "size": arguments.size})
             for network in arguments.networks], "Counting")
@@ -81,12 +86,13 @@ def benchmark(arguments: argparse.Namespace) -> str:
             WorkUnit(f"convert/{network}/{plan}", convert,
                      {"network": network, "plan": plan, "size": arguments.size,
                       "file": path / "files" / f"{network}-{plan}.h5"})
-            for network in arguments.networks for plan in arguments.plans], "Converting")
+            for network in arguments.timed for plan in arguments.plans], "Converting")
         seconds = timed({(network, plan): path / "files" / f"{network}-{plan}.h5"
-                         for network in arguments.networks for plan in arguments.plans},
+                         for network in arguments.timed for plan in arguments.plans},
                         arguments.threads, arguments.repeats)
         rows = [counted[f"count/{network}"]
-                | {f"ms_{plan}": 1e3 * seconds[network, plan] for plan in arguments.plans}
+                | {f"ms_{plan}": 1e3 * seconds.get((network, plan), math.nan)
+                   for plan in arguments.plans}
                 for network in arguments.networks]
         folder.write_csv("architectures.csv", rows)
         folder.write_json("results.json", folder.record | {"state": "done", "rows": rows})

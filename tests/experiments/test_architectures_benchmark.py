@@ -37,18 +37,22 @@ def test_networks_and_plans_are_timed_together(benchmark, tmp_path):
     common = ["--size", "64", "--repeats", "2", "--output_path", str(tmp_path)]
     assert benchmark.main(["--networks", "mobilenetv2", "--plans", "float32", *common]) == 0
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("units/*.json")}
-    assert benchmark.main(["--networks", "mobilenetv2", "resnet18", "--plans", "float32",
-                           "static_int8", *common]) == 0
+    assert benchmark.main(["--networks", "mobilenetv2", "resnet18", "mnasnet", "--timed",
+                           "mobilenetv2", "resnet18", "--plans", "float32", "static_int8",
+                           *common]) == 0
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     found = rows(tmp_path)
-    assert [row["network"] for row in found] == ["mobilenetv2", "resnet18"]
-    assert all(float(row[f"ms_{plan}"]) > 0 for row in found for plan in ("float32", "static_int8"))
+    assert [row["network"] for row in found] == ["mobilenetv2", "resnet18", "mnasnet"]
+    for row in found:
+        for plan in ("float32", "static_int8"):
+            assert (float(row[f"ms_{plan}"]) > 0) == (row["network"] != "mnasnet")
 
 
 @pytest.mark.parametrize("arguments, message", [
     (["--networks", "vgg16"], "nothing is published"),
     (["--networks", "inceptionv4", "--size", "64"], "at least 75x75"),
     (["--repeats", "0"], "at least 1"),
+    (["--networks", "resnet18", "--timed", "mnasnet"], "not among --networks"),
 ])
 def test_bad_input_is_one_line(benchmark, tmp_path, capsys, arguments, message):
     assert benchmark.main([*arguments, "--output_path", str(tmp_path)]) == 2
