@@ -15,6 +15,7 @@ COMMANDS = {
     "fine_tuning_study": "what fine-tuning regains at fewer and fewer shared values",
     "prune": "prune a network one-shot, iteratively or layer by layer, and fine-tune it",
     "similarity": "how alike two networks' layers are (CKA), and pictures of filters and features",
+    "architecture_study": "which network to compress: size, family, pretraining, dropped blocks",
     "truncate": "a network without its last blocks, compressed, beside the whole one",
     "localisation": "does a network look at the finding; full against truncated or compressed",
     "distill": "a small student taught by a large network, beside the same student without it",

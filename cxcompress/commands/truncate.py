@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import keras
 
     from cxcompress.pipeline.inputs import Study
-    from cxcompress.tasks import Predictions
+    from cxcompress.pipeline.network_training import NetworkTrainer
 
 EXAMPLE = ("python experiments/truncate.py --net model.h5 --data_path chest_xray --dropped 1 2 "
            "--compressions uCWS:256 uCWS:16 --epochs 5")
@@ -97,14 +97,16 @@ def truncate(arguments: argparse.Namespace) -> str:
                 raise InputError(f"--dropped {dropped}: {Path(arguments.net).name} has the blocks "
                                  f"{', '.join(names)}; 1 to {len(names) - 1} can go")
         opened = functools.cache(lambda: _open(arguments, notes))
-        given = {"opened": opened, "arguments": arguments, "path": path}
+        trainer = functools.cache(lambda: _trainer(opened(), arguments))
+        given = {"arguments": arguments, "path": path}
         trained = folder.run_units([
             WorkUnit(f"train/dropped={dropped}/seed={seed}", _train,
-                     given | {"dropped": dropped, "seed": seed})
+                     given | {"trainer": trainer, "dropped": dropped, "seed": seed})
             for dropped in sizes for seed in arguments.seeds], "Training")
         compressed = folder.run_units([
             WorkUnit(f"compress/dropped={dropped}/{text}", _compress,
-                     given | {"dropped": dropped, "text": text, "compression": compression})
+                     given | {"opened": opened, "dropped": dropped, "text": text,
+                              "compression": compression})
             for dropped in sizes for text, compression in wanted.items()], "Compressing")
         records = {dropped: [Predictions.load(path / "predictions" / f"{dropped}-seed{seed}.npz")
                              for seed in arguments.seeds] for dropped in sizes}
@@ -191,6 +193,13 @@ def _open(arguments: argparse.Namespace, notes: list[str]) -> Study:
     return study
 
 
+def _trainer(study: Study, arguments: argparse.Namespace) -> NetworkTrainer:
+    from cxcompress.pipeline.network_training import NetworkTrainer, TrainingSettings
+
+    return NetworkTrainer(study, TrainingSettings(
+        arguments.epochs, arguments.lr, arguments.batch_size, arguments.patience))
+
+
 def _model(net: str, dropped: int, seed: int) -> keras.Model:
     import keras
 
@@ -203,33 +212,15 @@ def _model(net: str, dropped: int, seed: int) -> keras.Model:
 
 
 def _train(
-    opened: Callable[[], Study], arguments: argparse.Namespace, path: Path, dropped: int, seed: int,
+    trainer: Callable[[], NetworkTrainer], arguments: argparse.Namespace, path: Path, dropped: int,
+    seed: int,
 ) -> dict[str, Any]:
-    from cxcompress.inspection.grad_cam import feature_layer
-    from cxcompress.models.multiply_accumulates import multiply_accumulates
-    from cxcompress.training import fit_classifier
-
-    study = opened()
-    model = _model(arguments.net, dropped, seed)
-    fitted = fit_classifier(
-        model, study.collection, study.preprocessing, epochs=arguments.epochs,
-        learning_rate=arguments.lr, batch_size=arguments.batch_size, patience=arguments.patience,
-        seed=seed)
-    record = _record(model, study, arguments.batch_size)
+    trained = trainer().train(_model(arguments.net, dropped, seed), seed)
     with atomic_path(path / "predictions" / f"{dropped}-seed{seed}.npz") as temporary:
-        record.save(temporary)
+        trained.record.save(temporary)
     with atomic_path(path / "models" / f"{dropped}-seed{seed}.h5") as temporary:
-        model.save(temporary, include_optimizer=False)
-    side = model.get_layer(feature_layer(model)).output.shape[1:3]
-    return {"dropped": dropped, "seed": seed, "parameters": model.count_params(),
-            "multiply_accumulates": multiply_accumulates(model),
-            "map": "×".join(map(str, side)), "best_epoch": fitted.best_epoch,
-            "val_loss": fitted["val_loss"][fitted.best_epoch]}
-
-
-def _record(model: keras.Model, study: Study, batch_size: int) -> Predictions:
-    part, _ = study.judged_part("test", [])
-    return study.record(model, part, batch_size, "Test")
+        trained.model.save(temporary, include_optimizer=False)
+    return {"dropped": dropped, "seed": seed} | trained.facts
 
 
 def _compress(

@@ -6,7 +6,7 @@
         print(kernel.path, kernel.family, kernel.shape)
 """
 
-from cxcompress.models.building import build, names
+from cxcompress.models.building import build, check_input, least_size, names
 from cxcompress.models.kernels import Kernel, kernels, set_weights, variables_by_path, weights
 from cxcompress.models.loading import (
     architecture_json,
@@ -14,20 +14,23 @@ from cxcompress.models.loading import (
     model_from_architecture,
     model_from_container,
 )
-from cxcompress.models.truncation import blocks, truncate
+from cxcompress.models.truncation import blocks, truncate, truncated_parameters
 
 __all__ = [
     "Kernel",
     "architecture_json",
     "blocks",
     "build",
+    "check_input",
     "kernels",
+    "least_size",
     "load_model",
     "model_from_architecture",
     "model_from_container",
     "names",
     "set_weights",
     "truncate",
+    "truncated_parameters",
     "variables_by_path",
     "weights",
 ]

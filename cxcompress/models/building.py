@@ -105,10 +105,8 @@ def build(
     Raises:
         InputError: If the name, the input size, `classes` or `weights` cannot be used.
     """
-    if name not in _NETWORKS:
-        raise InputError(f"no network is named {name!r}; the names are {', '.join(names())}")
+    shape = check_input(name, input_shape)
     network = _NETWORKS[name]
-    shape = _checked_shape(name, network, input_shape)
     if not isinstance(classes, Integral) or classes < 1:
         raise InputError(f"classes must be a whole number of at least 1, not {classes!r}")
     _check_weights(name, network, shape, weights)
@@ -123,6 +121,11 @@ def build(
     return keras.Model(images, x, name=name)
 
 
+def least_size(name: str) -> int:
+    """The smallest height and width, in pixels, that a network of `names()` takes."""
+    return _NETWORKS[name].minimum
+
+
 def _features(name: str, network: _Network, images: keras.KerasTensor, weights):
     if weights is None:
         return network.features(images)
@@ -135,7 +138,15 @@ def _features(name: str, network: _Network, images: keras.KerasTensor, weights):
         ) from error
 
 
-def _checked_shape(name: str, network: _Network, input_shape) -> tuple[int, int, int]:
+def check_input(name: str, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Height, width and channels, if the network takes them; nothing is built.
+
+    Raises:
+        InputError: If no network has this name, or the images are too small for it.
+    """
+    if name not in _NETWORKS:
+        raise InputError(f"no network is named {name!r}; the names are {', '.join(names())}")
+    network = _NETWORKS[name]
     shape = tuple(input_shape)
     if len(shape) != 3 or not all(isinstance(size, Integral) and int(size) > 0 for size in shape):
         raise InputError(

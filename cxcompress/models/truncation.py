@@ -69,22 +69,42 @@ def truncate(
     Raises:
         InputError: If there are not so many blocks, or none are known.
     """
-    found = _blocks(model)
-    if not 1 <= dropped < len(found):
-        raise InputError(f"{model.name} has the blocks {', '.join(name for name, _ in found)}: "
-                         f"1 to {len(found) - 1} can be dropped, not {dropped}")
+    end = _last_kept(model, dropped)
     head = model.layers[-1]
     if classes is None:
         classes = model.output.shape[-1]
     if activation == "same":
         given = getattr(head, "activation", None)
         activation = keras.activations.serialize(given) if given is not None else None
-    kept = keras.Model(model.inputs, found[len(found) - 1 - dropped][1].output)
+    kept = keras.Model(model.inputs, end.output)
     copy = keras.models.clone_model(kept)
     set_weights(copy, weights(kept))
     x = layers.GlobalAveragePooling2D(name="average_pool")(copy.output)
     x = layers.Dense(classes, activation=activation, dtype="float32", name="predictions")(x)
     return keras.Model(copy.inputs, x, name=f"{model.name}-{dropped}")
+
+
+def truncated_parameters(model: keras.Model, dropped: int) -> int:
+    """Parameters of `truncate(model, dropped)`, without building it.
+
+    Args:
+        model, dropped: As for `truncate`.
+
+    Raises:
+        InputError: As `truncate`.
+    """
+    end = _last_kept(model, dropped)
+    kept = keras.Model(model.inputs, end.output)
+    return kept.count_params() + (end.output.shape[-1] + 1) * model.output.shape[-1]
+
+
+def _last_kept(model: keras.Model, dropped: int) -> keras.layers.Layer:
+    """The layer that global average pooling follows when `dropped` blocks have gone."""
+    found = _blocks(model)
+    if not 1 <= dropped < len(found):
+        raise InputError(f"{model.name} has the blocks {', '.join(name for name, _ in found)}: "
+                         f"1 to {len(found) - 1} can be dropped, not {dropped}")
+    return found[len(found) - 1 - dropped][1]
 
 
 def _blocks(model: keras.Model) -> list[tuple[str, keras.layers.Layer]]:

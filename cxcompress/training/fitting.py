@@ -98,6 +98,7 @@ def fit_classifier(
     tensorboard: Path | None = None,
     cache: str | Path | None = None,
     about: Mapping | None = None,
+    keep_step: bool = False,
 ) -> Fitted:
     """Train with Adam, halving the learning rate on plateaus, and keep the best epoch.
 
@@ -127,6 +128,8 @@ def fit_classifier(
         tensorboard: Folder for TensorBoard.
         cache: None, `"memory"` or a folder (`image_pipeline.InputCache`).
         about: What a state must agree with to be continued.
+        keep_step: The model was trained here before, with the same batch size, loss and kind of
+            optimiser: the step that was traced then is used again, and the optimiser starts anew.
 
     Returns:
         The history, one list a metric and one number an epoch, and the epoch that was kept.
@@ -147,10 +150,16 @@ def fit_classifier(
     if collection.task == "multiclass" and (loss is not None or watched != "val_loss"):
         raise InputError(f"{collection.name}: its classes exclude each other; --loss and "
                          "--stop_on val_macro_ap are for multilabel collections")
-    optimizer = (keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay) if weight_decay
-                 else keras.optimizers.Adam(learning_rate))
-    model.compile(optimizer=optimizer, loss=LOSSES[collection.task] or multilabel_loss(
-        loss or "bce", collection.train.labels))
+    if keep_step and model.compiled:
+        for variable in model.optimizer.variables:  # moments and the count of steps
+            variable.assign(np.zeros(variable.shape))
+        model.optimizer.learning_rate = learning_rate
+        model.stop_training = False
+    else:
+        optimizer = (keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay)
+                     if weight_decay else keras.optimizers.Adam(learning_rate))
+        model.compile(optimizer=optimizer, loss=LOSSES[collection.task] or multilabel_loss(
+            loss or "bce", collection.train.labels))
     train = ImagePipeline(
         collection.train, preprocessing, batch_size, seed=seed, augmentation=augmentation,
         label_smoothing=label_smoothing, exclusive=collection.task == "multiclass", cache=cache)

@@ -11,6 +11,7 @@ worth more than epochs of training (re-estimation of batch normalisation: Nagel 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import contextmanager
 
 import keras
@@ -26,7 +27,14 @@ def normalizations(model: keras.Model) -> list[keras.layers.BatchNormalization]:
             if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable]
 
 
-def estimate_statistics(model: keras.Model, data: keras.utils.PyDataset) -> None:
+def statistics_step(model: keras.Model) -> Callable:
+    """The step of `estimate_statistics`; traced once, it serves all estimates of this model."""
+    return tf.function(lambda inputs: model(inputs, training=True), reduce_retracing=True)
+
+
+def estimate_statistics(
+    model: keras.Model, data: keras.utils.PyDataset, step: Callable | None = None
+) -> None:
     """Set moving means and variances to those of the data, pooled over all its batches.
 
     Every layer normalises with the statistics of the batch while this runs, so that deeper layers
@@ -35,6 +43,7 @@ def estimate_statistics(model: keras.Model, data: keras.utils.PyDataset) -> None
     Args:
         model: Built; changed in place. Frozen BatchNormalization layers keep their statistics.
         data: Batches of inputs, with or without labels; none may be much smaller than the others.
+        step: `statistics_step(model)`, used for nothing else; None makes one.
 
     Raises:
         ValueError: If there are no batches.
@@ -44,7 +53,7 @@ def estimate_statistics(model: keras.Model, data: keras.utils.PyDataset) -> None
     found = normalizations(model)
     if not found:
         return
-    forward = tf.function(lambda inputs: model(inputs, training=True), reduce_retracing=True)
+    forward = step or statistics_step(model)
     means = [0.0] * len(found)
     squares = [0.0] * len(found)
     with _statistics_of_one_batch(model, found):
@@ -77,3 +86,22 @@ def _statistics_of_one_batch(model: keras.Model, found):
             layer.momentum = momentum
         for layer, rate in zip(dropouts, rates, strict=True):
             layer.rate = rate
+
+
+class FreshStatistics(keras.callbacks.Callback):
+    """Estimates the statistics again before every validation, and so for every checkpoint.
+
+    Running means lag behind weights that still change fast: in the first few hundred steps a deep
+    network can have learnt well and answer at chance.
+
+    Args:
+        data: Batches of training inputs.
+        step: `statistics_step` of the model that is trained.
+    """
+
+    def __init__(self, data: keras.utils.PyDataset, step: Callable | None = None):
+        super().__init__()
+        self.data, self.step = data, step
+
+    def on_test_begin(self, logs=None):
+        estimate_statistics(self.model, self.data, self.step)

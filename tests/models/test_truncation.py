@@ -12,8 +12,10 @@ from cxcompress.errors import InputError
 def ratios(name: str, side: int = 64, most: int = 3) -> list[float]:
     """Parameters of the whole, 14 classes, over those of each truncation."""
     model = models.build(name, (side, side, 1), 14)
-    return [model.count_params() / models.truncate(model, dropped).count_params()
-            for dropped in range(1, most + 1)]
+    counts = [models.truncate(model, dropped).count_params() for dropped in range(1, most + 1)]
+    assert counts == [models.truncated_parameters(model, dropped)
+                      for dropped in range(1, most + 1)]
+    return [model.count_params() / count for count in counts]
 
 
 # CheXtransfer's ratios by layer arithmetic: DenseNet121 1.6, 5.3, 20.0; EfficientNetB0 1.4, 4.7;
