@@ -261,9 +261,9 @@ class SmallestFile:
         rows: list[dict[str, Any]] = []
         passed = [row for row in screens if row["feasible"] and row["allowed"]]
         smallest = min(passed, key=lambda row: row["bytes"], default=None)
-        doubtful = best_first([row for row in screens if smallest is None
-                               or row["bytes"] < smallest["bytes"]])
-        doubtful = doubtful[:max(2, math.ceil(len(screens) / 4))]
+        doubtful = promoted([row for row in screens if smallest is None
+                             or row["bytes"] < smallest["bytes"]],
+                            max(2, math.ceil(len(screens) / 4)))
         if passed:
             # Confirmed whatever is found: the smallest, and the one that passed best.
             doubtful += [smallest, min(passed, key=lambda row: row["shortfall"])]
@@ -309,6 +309,18 @@ def best_first(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         taken = set(map(id, layer))
         left = [row for row in left if id(row) not in taken]
     return ordered
+
+
+def promoted(rows: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
+    """The first `count` of `best_first`; of a front that is larger, as many evenly spaced.
+
+    What training mends is not known yet, so no end of the front is left out.
+    """
+    ordered = best_first(rows)
+    first = front([row for row in rows if row["allowed"]])
+    if len(first) <= count:
+        return ordered[:count]
+    return [first[place] for place in np.linspace(0, len(first) - 1, count).round().astype(int)]
 
 
 def front(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cxcompress.errors import InputError
+from cxcompress.runs import RunFolder
+from cxcompress.search import smallest_file
 from cxcompress.search.candidates import Candidate, judged_row
 from cxcompress.search.smallest_file import (
     STARTS,
+    Settings,
+    SmallestFile,
     Space,
     best_first,
     front,
@@ -117,3 +123,53 @@ def test_candidates_are_named_apart_and_refuse_contradictions():
     assert some[1].parsed.name == "pruCWS"
     with pytest.raises(InputError, match="lambd"):
         Candidate("uCWS", 16, lambd=0.1).parsed  # noqa: B018
+
+
+def known_cost(candidate: dict) -> dict:
+    """Candidates whose bytes and shortfall follow a formula: the search's own steps are tested."""
+    one = Candidate(**candidate)
+    bits = one.sqnr_db / 6.02 + 0.2 if one.sqnr_db else math.log2(one.k) * (1 - one.pruned / 100)
+    missed = (0.3 * 2**-bits * (1 + one.pruned / 50) - 0.02 - 0.05 * bool(one.epochs)
+              - 0.01 * (one.sensitivity == "fisher"))
+    return {"name": one.name, "candidate": candidate, "shortfall": missed, "feasible": missed < 0,
+            "bytes": int(1000 * bits) + len(one.compression), "best_epoch": one.epochs,
+            "worst": "auroc", "undecidable": []}
+
+
+def searched(folder, patch, stop: int | None = None) -> list[dict]:
+    """The rows of a search in `folder` that is interrupted at its unit number `stop`."""
+    calls = iter(range(10_000))
+
+    def measured(bench, candidate, images):
+        if next(calls) == stop:
+            raise KeyboardInterrupt
+        return known_cost(candidate)
+
+    patch.setattr(smallest_file, "measure", measured)
+    patch.setattr(smallest_file, "prepare_network", lambda bench, dropped: {
+        "dropped": dropped, "plan_bytes": 100, "fastest": 0.001})
+    with RunFolder.open(folder, {}) as run:
+        return SmallestFile("{}", run, Space(), Settings(trials=30)).run()
+
+
+def test_an_interrupted_search_goes_on_to_the_same_candidates(tmp_path, monkeypatch):
+    pytest.importorskip("optuna")
+    undisturbed = searched(tmp_path / "undisturbed", monkeypatch)
+    assert [row["stage"] for row in undisturbed].count(0) <= 30
+    for stop in (3, 12, 20, 33):
+        folder = tmp_path / f"stopped{stop}"
+        with pytest.raises(KeyboardInterrupt):
+            searched(folder, monkeypatch, stop)
+        assert searched(folder, monkeypatch) == undisturbed
+
+
+def test_the_search_comes_near_the_best_that_there_is(tmp_path, monkeypatch):
+    pytest.importorskip("optuna")
+    found = recommended(searched(tmp_path / "run", monkeypatch))
+    space = Space()
+    every = [Candidate(scope + name, k, pruned=float(pruned), sensitivity=sensitivity, epochs=12)
+             for scope in ("u", "") for name in ("UQ", "CWS", "ECSQ") for k in space.levels
+             for pruned in space.pruned for sensitivity in space.sensitivities]
+    best = min(row["bytes"] for row in map(known_cost, map(vars, every)) if row["feasible"])
+    start = known_cost(vars(Candidate("uCWS", 256)))["bytes"]
+    assert found["bytes"] <= best + 0.2 * (start - best)
