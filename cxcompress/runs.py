@@ -29,7 +29,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cxcompress import __version__
 from cxcompress.errors import InputError
@@ -176,8 +176,16 @@ class WorkUnit:
         return f"{readable}-{hashlib.sha256(self.id.encode()).hexdigest()[:8]}.json"
 
 
+class UnitPool(Protocol):
+    """Whatever does work units elsewhere, e.g. `search.scheduling.Pool`."""
+
+    def finished(self, units: Sequence[WorkUnit]) -> Iterator[tuple[WorkUnit, Any]]:
+        """Units and their results, in the order in which they are done."""
+
+
 def run_units(
-    units: Sequence[WorkUnit], folder: str | os.PathLike | None = None, description: str = "Work"
+    units: Sequence[WorkUnit], folder: str | os.PathLike | None = None,
+    description: str = "Work", pool: UnitPool | None = None,
 ) -> dict[str, Any]:
     """Run the units that have no result yet; return all results by unit id.
 
@@ -186,21 +194,26 @@ def run_units(
         folder: Where each result is written, atomically, as soon as it is known, and read back
             from; None keeps results in memory only.
         description: What the progress bar says.
+        pool: Does the units; None: this process, one after the other.
 
     Returns:
         Results as JSON gives them back: equal whether computed now or read.
     """
-    results = {}
-    for unit in progress(units, description, total=len(units)):
+    results, waiting = {}, []
+    for unit in units:
         path = None if folder is None else Path(folder) / unit.file_name
         if path is not None and path.exists():
             results[unit.id] = json.loads(path.read_text())["result"]
-            continue
-        text = to_json({"id": unit.id, "result": unit.function(**unit.arguments)})
+        else:
+            waiting.append(unit)
+    finished = pool.finished(waiting) if pool is not None and waiting else (
+        (unit, unit.function(**unit.arguments)) for unit in waiting)
+    for unit, result in progress(finished, description, total=len(waiting)):
+        text = to_json({"id": unit.id, "result": result})
         results[unit.id] = json.loads(text)["result"]
-        if path is not None:
-            write_atomic(path, text)
-    return results
+        if folder is not None:
+            write_atomic(Path(folder) / unit.file_name, text)
+    return {unit.id: results[unit.id] for unit in units}
 
 
 class RunFolder:
@@ -293,9 +306,11 @@ class RunFolder:
                 (self.path / "run.json").unlink()
                 self.path.rmdir()
 
-    def run_units(self, units: Sequence[WorkUnit], description: str) -> dict[str, Any]:
+    def run_units(
+        self, units: Sequence[WorkUnit], description: str, pool: UnitPool | None = None
+    ) -> dict[str, Any]:
         """`run_units` with the results kept in this folder."""
-        return run_units(units, self.path / "units", description)
+        return run_units(units, self.path / "units", description, pool)
 
     def results(self) -> dict[str, Any]:
         """Results by unit id of all units ever run in this folder, in the order of their ids."""

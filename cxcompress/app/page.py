@@ -27,6 +27,7 @@ from cxcompress.app.model_process import Answer, ModelProcess
 from cxcompress.errors import InputError
 from cxcompress.evaluation.cut_offs import CutOffs
 from cxcompress.reporting.cell_pictures import COLOURS, cell_geojson, cell_picture
+from cxcompress.runtime.self_test import BUNDLED
 from cxcompress.storage import is_container
 
 MODELS_FOLDER = "CXCOMPRESS_APP_MODELS"
@@ -95,7 +96,9 @@ def _process(digest: str, name: str, _content: Callable[[], bytes]) -> ModelProc
 def _bundled() -> dict[str, Path]:
     folder = Path(os.environ.get(MODELS_FOLDER) or
                   Path(__file__).resolve().parents[2] / "pretrained")
-    files = sorted(folder.glob("*.h5")) if folder.is_dir() else []
+    if not folder.is_dir():  # installed from a wheel
+        folder = BUNDLED
+    files = sorted(folder.glob("*.h5"))
     return {file.stem: file for file in files if is_container(file)}
 
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 COMMANDS = {
     "compress": "compress a Keras model and measure what that costs",
     "time_space_eval": "time and size of a compressed file beside its original",
+    "autocompress": "the smallest file that is not inferior, found by search",
+    "grid_search": "every combination of a grid of compressions; the smallest that is fit",
     "quantizer_sweep": "one network under every quantiser and number of levels",
     "fine_tuning_study": "what fine-tuning regains at fewer and fewer shared values",
     "prune": "prune a network one-shot, iteratively or layer by layer, and fine-tune it",
@@ -37,6 +39,7 @@ COMMANDS = {
     "bench": "latency, cold start and memory of a compressed file's plans on this machine",
     "export": "a compressed file as a .tflite or an ordinary Keras file",
     "report": "one page for whoever must approve a compressed model, from finished runs",
+    "doctor": "versions, processor, memory, extras, and a self-test of the runtime",
     "app": "a page on which a compressed file looks at pictures",
 }
 GUARDED = ("info", "predict", "bench")

@@ -22,7 +22,7 @@ def build_parser() -> OneLineParser:
         epilog="example: cxcompress app --models my_models",
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--models", help="folder of compressed .h5 files to choose from "
-                       "(pretrained/ of a clone)")
+                       "(pretrained/ of a clone, else the one that is installed with cxcompress)")
     parse.add_argument("--port", type=int, default=8501, help="of http://localhost (8501)")
     parse.add_argument("--no_browser", action="store_true", help="do not open a browser")
     return parse

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from logging.handlers import MemoryHandler
 
-from cxcompress.errors import InputError, MissingExtra
+from cxcompress.errors import InputError
 from cxcompress.runs import current_command
+from cxcompress.tensorflow_start import start_tensorflow as start_tensorflow  # for commands
 
 INTERRUPTED = 130
 MOST_NOTES = 1000
@@ -47,35 +48,6 @@ def boolean(text: str) -> bool:
     if text.lower() in ("false", "0", "no"):
         return False
     raise argparse.ArgumentTypeError(f"True or False, not {text!r}")
-
-
-def start_tensorflow() -> None:
-    """Import Keras and its backend and touch a device, without the lines that TensorFlow prints.
-
-    It writes them to file descriptor 2 itself, past every logging setting. Failures to import
-    are exceptions, and are raised.
-
-    Raises:
-        MissingExtra: If TensorFlow is not installed.
-    """
-    if "tensorflow" in sys.modules:
-        return
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        import keras
-
-        if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
-
-            tf.zeros(1)
-    except ImportError as error:
-        raise MissingExtra("tensorflow", "train") from error
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 @contextmanager

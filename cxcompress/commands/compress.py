@@ -102,6 +102,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--gradual", action="store_true",
         help="fine-tuning: from 16 times and 4 times as many shared values down to those asked "
         "for, over the first half of the epochs; needs --assign learned")
+    add("--strategy", choices=("none", "mirrored"), default="none",
+        help="fine-tuning: mirrored uses all GPUs of this machine, with the result of one (none)")
     add("--plans", nargs="+", choices=(*PLANS, "none"), default=list(PLANS),
         help="ways to run the file without TensorFlow that are stored in it: float32; int8, "
         "weights int8; static_int8, activations too, with ranges from training images; or none "
@@ -174,11 +176,11 @@ def compress_command(arguments: argparse.Namespace) -> Outcome:
         lr_cumulative=arguments.lr_cumulative, batch_size=arguments.minibatch,
         patience=arguments.ptnc, assign=arguments.assign, grid=arguments.grid,
         distill=arguments.distill, gradual=arguments.gradual,
-        retrain=not arguments.internal_ho)
+        retrain=not arguments.internal_ho, strategy=arguments.strategy)
 
     described = vars(arguments) | {"net": str(net), "net_sha256": file_sha256(Path(net)),
                                    "data_path": data, "count": count}
-    for name in ("output_path", "overwrite"):
+    for name in ("output_path", "overwrite", "strategy"):
         described.pop(name)
     path = Path(arguments.output_path) / compression.name / run_stem(arguments)
     with RunFolder.open(path, described, overwrite=arguments.overwrite) as folder:

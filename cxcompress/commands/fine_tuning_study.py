@@ -208,7 +208,7 @@ def _one_treatment(
     finally:
         models.set_weights(model, weights)
     with tempfile.TemporaryDirectory() as folder:
-        container = Container(tuned_shared, models.architecture_json(model), None,
+        container = Container(tuned_shared, models.architecture_json(model), {},
                               ModelCard(task=study.task.name, classes=study.task.classes),
                               compression.name)
         sizes = write_container(Path(folder) / "model.h5", container)

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cxcompress.commands.command_line import parser, run, start_tensorflow
 from cxcompress.commands.compress import PREPROCESSINGS
 from cxcompress.errors import InputError
 from cxcompress.reporting.tables import byte_count, number, text_table
-from cxcompress.runs import RunFolder
-from cxcompress.search.treatments import Series, Treatment
+from cxcompress.runs import RunFolder, WorkUnit
+from cxcompress.search.scheduling import LOCAL, add_scheduler_flags, workers
+from cxcompress.search.treatments import ORIGINAL, Series, Treatment
 
 if TYPE_CHECKING:
     import keras
 
     from cxcompress.pipeline.inputs import Study
+    from cxcompress.search.prune_sweep import Sweep
 
 EXAMPLE = ("python experiments/prune_sweep.py --data_path synthetic:cxr20 --seeds 30 "
            "--treatments L1 random uUQ L1+uCWS=256")
 SPARSITIES = tuple(round(0.05 * step, 2) for step in range(1, 20))
 LEVELS = (256, 128, 64, 32, 16, 8, 4, 2)
+NOT_COMPARED = ("output_path", "overwrite", "scheduler", "workers")
+"""Flags that say where and by whom the work is done, not what comes out."""
 LISTS = ("treatments", "sparsities", "levels", "seeds", "nets")
 
 
@@ -66,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
         "every treatment (keep)")
     add("--retrain_epochs", type=int, default=0,
         help="epochs of training after every treatment; pruned weights stay pruned (0)")
+    add_scheduler_flags(parse)
     return parse
 
 
@@ -86,21 +92,27 @@ def prune_sweep(arguments: argparse.Namespace) -> str:
         if getattr(arguments, name) < least:
             raise InputError(f"--{name} {getattr(arguments, name)}: give at least {least}")
     described = {name: value for name, value in vars(arguments).items()
-                 if name not in ("output_path", "overwrite")}
+                 if name not in NOT_COMPARED}
     described["nets"] = list(arguments.nets or ())
     name = Path(arguments.nets[0]).stem if arguments.nets else arguments.model
     path = Path(arguments.output_path) / "prune_sweep" / name
-    start_tensorflow()
-    from cxcompress.search.prune_sweep import Sweep, SweepSettings
-
-    notes: list[str] = []
-    opened = functools.cache(lambda: _open_study(arguments, notes))
+    if arguments.scheduler != LOCAL:  # other machines see other working folders
+        path = path.resolve()
+        arguments.nets = arguments.nets and [str(Path(net).resolve()) for net in arguments.nets]
+    text = json.dumps(vars(arguments) | {"path": str(path)})
     with RunFolder.open(path, described, overwrite=arguments.overwrite,
                         extendable=LISTS) as folder:
-        sweep = Sweep(path, opened, _networks(arguments, path, opened), SweepSettings(
-            arguments.bn_statistics, arguments.retrain_epochs, arguments.lr,
-            arguments.batch_size))
-        folder.run_units(sweep.units(arguments.seeds, treatments), "Sweep")
+        sweep, notes = _sweep(text)
+        sweep.store  # noqa: B018, here first: bad data are refused before workers start
+        with workers(arguments.scheduler, arguments.workers) as pool:
+            # Originals first: they train the networks that the treatments open.
+            for wanted in ([ORIGINAL], treatments):
+                folder.run_units([
+                    WorkUnit(f"seed={seed}/{treatment.name}", _treated,
+                             {"sweep": text, "seed": seed, "treatment": treatment})
+                    for seed in arguments.seeds for treatment in wanted],
+                    "Originals" if wanted == [ORIGINAL] else "Sweep", pool)
+        _sweep.cache_clear()
         rows = list(folder.results().values())
         originals = [row for row in rows if row["treatment"] == "original"]
         common = ("seed", "treatment", "series", "level", "bytes", "space_ratio", "sparsity")
@@ -143,6 +155,26 @@ def treatments_of(arguments: argparse.Namespace) -> list[Treatment]:
     return [treatment for name in dict.fromkeys(arguments.treatments)
             for treatment in Series.parse(name).treatments(arguments.sparsities,
                                                            arguments.levels)]
+
+
+@functools.lru_cache(maxsize=1)
+def _sweep(text: str) -> tuple[Sweep, list[str]]:
+    """The sweep that JSON arguments describe, opened once a process, and what it has to say."""
+    arguments = argparse.Namespace(**json.loads(text))
+    start_tensorflow()
+    from cxcompress.search.prune_sweep import Sweep, SweepSettings
+
+    notes: list[str] = []
+    path = Path(arguments.path)
+    opened = functools.cache(lambda: _open_study(arguments, notes))
+    return Sweep(path, opened, _networks(arguments, path, opened), SweepSettings(
+        arguments.bn_statistics, arguments.retrain_epochs, arguments.lr,
+        arguments.batch_size)), notes
+
+
+def _treated(sweep: str, seed: int, treatment: Treatment) -> dict[str, Any]:
+    """A work unit: one network under one treatment."""
+    return _sweep(sweep)[0].one(seed, treatment)
 
 
 def _open_study(arguments: argparse.Namespace, notes: list[str]) -> Study:

@@ -73,6 +73,8 @@ def add_training_flags(parse: argparse.ArgumentParser) -> None:
         help="share of every training label that is spread evenly, 0 to 1 (0)")
     add("--cache", metavar="memory|FOLDER", help="keep decoded and resized images, 4 bytes a "
         "number, in memory or in a folder")
+    add("--strategy", choices=("none", "mirrored"), default="none", help="mirrored: on all GPUs of "
+        "this machine together, with the result of one (none)")
     add("--tensorboard", action="store_true", help="write losses for TensorBoard")
     add("--remark", metavar="TEXT", help="a sentence for the model's card, such as what it must "
         "not be used for; its compressed files carry it too")
@@ -137,9 +139,10 @@ def train(arguments: argparse.Namespace) -> str:
     from cxcompress.images import Preprocessing
     from cxcompress.pipeline.inputs import Study, open_with_validation
     from cxcompress.tasks import get as get_task
+    from cxcompress.training.devices import on_devices, on_one_device, synchronize
 
     described = {name: value for name, value in vars(arguments).items()
-                 if name not in ("output_path", "overwrite")}
+                 if name not in ("output_path", "overwrite", "strategy")}
     notes: list[str] = []
     path = Path(arguments.output_path) / f"{arguments.model}-seed{arguments.seed}"
     with RunFolder.open(path, described, overwrite=arguments.overwrite) as folder:
@@ -169,10 +172,15 @@ def train(arguments: argparse.Namespace) -> str:
 
             model, history = fit_nuclei(network, study, arguments, path / "state")
             return judge_and_write(folder, model, study, history, arguments, notes)
-        model, preprocessing = start_model(
-            arguments, len(collection.classes), ACTIVATIONS[collection.task], notes)
-        study = Study(collection, get_task(collection.task, collection.classes), preprocessing)
-        fitted = fit(model, study, arguments, path, described)
+        with on_devices(arguments.strategy) as devices:
+            model, preprocessing = start_model(
+                arguments, len(collection.classes), ACTIVATIONS[collection.task], notes)
+            synchronize(model)
+            study = Study(collection, get_task(collection.task, collection.classes), preprocessing)
+            fitted = fit(model, study, arguments, path, described)
+        if arguments.strategy != "none":
+            notes.append(f"trained on {devices} devices together")
+            model = on_one_device(model)
         return judge_and_write(folder, model, study, fitted, arguments, notes,
                                fitted.best_epoch)
 

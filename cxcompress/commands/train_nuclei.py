@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +59,7 @@ def fit_nuclei(
 ) -> tuple[keras.Model, dict[str, list[float]]]:
     """A network of whole fields, with the weights of one that was trained on crops.
 
-    With several graphics cards every step is spread over them (`tf.distribute`).
+    With `--strategy mirrored` every step is spread over all graphics cards.
 
     Args:
         network: Builds it for fields of so many pixels a side.
@@ -78,6 +77,7 @@ def fit_nuclei(
 
     from cxcompress.data.stain_augmentation import StainAugmentation
     from cxcompress.training import fit_density
+    from cxcompress.training.devices import on_devices, synchronize
 
     if not 1 <= arguments.zoom <= 4:
         raise InputError(f"--zoom {arguments.zoom:g}: must lie between 1 and 4")
@@ -88,8 +88,9 @@ def fit_nuclei(
     if arguments.mixed_precision:
         keras.mixed_precision.set_global_policy("mixed_float16")
     try:
-        with _on_all_devices():
+        with on_devices(arguments.strategy):
             twin = network(arguments.crop or arguments.size)
+            synchronize(twin)
             if arguments.initial_weights:
                 _start_from(twin, arguments.initial_weights)
             history = fit_density(
@@ -104,14 +105,6 @@ def fit_nuclei(
     model = network(arguments.size)
     model.set_weights(twin.get_weights())
     return model, history
-
-
-def _on_all_devices():
-    import tensorflow as tf
-
-    if len(tf.config.list_physical_devices("GPU")) < 2:
-        return nullcontext()
-    return tf.distribute.MirroredStrategy().scope()
 
 
 def _start_from(model: keras.Model, path: str) -> None:

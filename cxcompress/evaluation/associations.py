@@ -53,7 +53,7 @@ class Association:
 
     def to_dict(self) -> dict[str, float]:
         """Flat: `pearson`, `pearson_low`, …, `spearman_p`, `classes`."""
-        flat = {}
+        flat: dict[str, float] = {}
         for name in ("pearson", "spearman"):
             found = getattr(self, name)
             flat |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high,

@@ -94,10 +94,10 @@ class AurocParts:
         from_positives = k10 / (k10 - 1) * (scaled_positives @ scaled_positives)
         from_negatives = k01 / (k01 - 1) * (scaled_negatives @ scaled_negatives)
         shared = k / (k - 1) * (scaled_positives @ scaled_negatives)
-        variance = max(0.0, from_positives + from_negatives + 2 * shared)
+        variance = max(0.0, float(from_positives + from_negatives + 2 * shared))
         spread = from_positives**2 / (k10 - 1) + from_negatives**2 / (k01 - 1)
         freedom = (from_positives + from_negatives) ** 2 / spread if spread > 0 else k - 1
-        return float(variance), float(freedom)
+        return variance, float(freedom)
 
     def influence(self) -> NDArray[np.float64]:
         """Each patient's part in the value's deviation `(patients,)`: its sum of squares is the
@@ -134,8 +134,8 @@ def auroc_parts(
     value = (together[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives)
     return AurocParts(
         float(value),
-        np.bincount(positive_of, of_positives - value, minlength=patients),
-        np.bincount(negative_of, of_negatives - value, minlength=patients),
+        np.bincount(positive_of, of_positives - value, patients).astype(np.float64),
+        np.bincount(negative_of, of_negatives - value, patients).astype(np.float64),
         *counts,
     )
 

@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,9 @@ from cxcompress.evaluation.records import ReadyRecord, align
 from cxcompress.evaluation.thresholds import DecisionAudit, audit_decisions
 from cxcompress.tasks.cell_matches import CellMatches
 from cxcompress.tasks.predictions import Predictions
+
+if TYPE_CHECKING:
+    import pandas
 
 MARGIN = 0.02
 ENOUGH_PATIENTS = 50
@@ -204,7 +208,7 @@ class Comparison:
         """One flat dict a metric, for a CSV file."""
         return [change.row() for change in self.changes]
 
-    def to_frame(self):
+    def to_frame(self) -> pandas.DataFrame:
         """`rows` as a `pandas.DataFrame`."""
         import pandas
 
@@ -246,8 +250,10 @@ def compare(
     """
     if not margin > 0:
         raise ValueError(f"margin must be positive. Received: {margin}")
-    if isinstance(original, CellMatches):
+    if isinstance(original, CellMatches) and isinstance(compressed, CellMatches):
         return _compare_cells(original, compressed, margin, resamples, seed)
+    if isinstance(original, CellMatches) or isinstance(compressed, CellMatches):
+        raise ValueError("one record is of cells, the other of classes")
     original, compressed = align(original, compressed)
     before, after = (ReadyRecord.of(record, thresholds) for record in (original, compressed))
     draws = PatientDraws(before.patients, resamples, seed)
@@ -347,14 +353,16 @@ def _auroc_changes(before: ReadyRecord, after: ReadyRecord, margin: float) -> li
     """Per-class AUROCs, then their mean."""
     ours, theirs = auroc_parts_by_class(after), auroc_parts_by_class(before)
     differences = [mine - other for mine, other in zip(ours, theirs, strict=True)]
-    tests = [(part.value, *part.variance_and_freedom()) for part in differences]
+    tests: list[tuple[float, float, float]] = [
+        (part.value, *part.variance_and_freedom()) for part in differences]
     p_values = [t_test(*test) for test in tests]
     changes = []
     for name, new, old, part, test, p, p_holm in zip(
         before.classes, ours, theirs, differences, tests, p_values, holm(p_values), strict=True
     ):
-        perfect = (part.disjoint_pairs,) if old.value == new.value == 1 else ()
-        estimate = _auroc_difference(*test, part, perfect)
+        both = (part.disjoint_pairs,) if old.value == new.value == 1 else ()
+        value, variance, freedom = test
+        estimate = _auroc_difference(value, variance, freedom, part, both)
         change = Change(f"auroc:{name}", old.value, new.value, estimate,
                         p_value=p, p_holm=float(p_holm))
         changes.append(_judged(change, margin, part.positive_patients, part.negative_patients,
@@ -362,16 +370,17 @@ def _auroc_changes(before: ReadyRecord, after: ReadyRecord, margin: float) -> li
     used = [column for column, part in enumerate(differences) if part.estimable]
     if not used:
         return changes
-    means = [float(np.mean([parts[column].value for column in used])) for parts in (theirs, ours)]
+    old_mean, new_mean = (float(np.mean([parts[column].value for column in used]))
+                          for parts in (theirs, ours))
     chosen = [differences[column] for column in used]
-    perfect = ()
-    if means == [1.0, 1.0]:
+    perfect: tuple[int, ...] = ()
+    if old_mean == new_mean == 1:
         rankings = min(len(chosen), distinct_rankings(before))
         perfect = tuple(part.disjoint_pairs for part in chosen[:rankings])
-    test = (means[1] - means[0], *macro_variance_and_freedom(chosen))
+    test = (new_mean - old_mean, *macro_variance_and_freedom(chosen))
     whole = max(chosen, key=lambda part: part.patients)
     estimate = _auroc_difference(*test, whole, perfect, left_out(before.classes, differences))
-    change = Change("auroc_macro", *means, estimate, p_value=t_test(*test))
+    change = Change("auroc_macro", old_mean, new_mean, estimate, p_value=t_test(*test))
     return [_judged(change, margin, min(part.positive_patients for part in chosen),
                     min(part.negative_patients for part in chosen),
                     primary=before.task == "multiclass"), *changes]
@@ -425,9 +434,11 @@ def _bootstrapped_changes(
         change = Change(name, float(old[row]), float(new[row]), estimate)
         if name == "balanced_accuracy":
             used = before.positive_patients > 0
-            fewest = [int(patients[used].min()) if used.any() else 0
-                      for patients in (before.positive_patients, before.negative_patients)]
-            change = _judged(change, margin, *fewest, primary=before.task == "multiclass")
+            positive, negative = (
+                int(patients[used].min()) if used.any() else 0
+                for patients in (before.positive_patients, before.negative_patients))
+            change = _judged(change, margin, positive, negative,
+                             primary=before.task == "multiclass")
         changes.append(change)
     return changes
 

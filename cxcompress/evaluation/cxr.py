@@ -230,7 +230,10 @@ def decisions(record: ReadyRecord, columns: Mapping[str, Sequence[int]]) -> Stat
                                for values, pooled in zip(each, micro, strict=True)])
 
     classes, images = record.classes, len(record.score)
-    names, n, positives, trials = [], [], [], []
+    names: list[str] = []
+    n: list[int] = []
+    positives: list[int] = []
+    trials: list[tuple[int, ...]] = []
     for metric in ("f1", "sensitivity", "specificity"):
         names += [*_mean_names(metric, columns), f"{metric}_micro",
                   *(f"{metric}:{name}" for name in classes)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ class Estimate:
         return without_nan(asdict(self))
 
 
-def without_nan(value):
+def without_nan(value: Any) -> Any:
     """`value` (nested dicts, lists, numbers) with None in place of NaN and infinity."""
     if isinstance(value, dict):
         return {key: without_nan(item) for key, item in value.items()}

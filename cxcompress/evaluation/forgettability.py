@@ -144,7 +144,7 @@ def first_significant_drop(values: NDArray, levels: Sequence[float]) -> Signific
     """
     original, treated = values[:, :1], values[:, 1:]
     p = welch_p(treated, np.broadcast_to(original, treated.shape))
-    corrected = np.reshape(holm(p.ravel()), p.shape)
+    corrected = np.reshape(holm(p.ravel().tolist()), p.shape)
     with np.errstate(invalid="ignore"):
         fell = (corrected < ALPHA) & (treated.mean(axis=0) < original.mean(axis=0))
     return SignificantDrop(

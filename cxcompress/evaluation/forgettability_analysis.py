@@ -196,8 +196,9 @@ class SeriesAnalysis:
 
     def association_rows(self) -> list[dict[str, Any]]:
         """A row an association, with p-values corrected over them (Holm)."""
-        rows = [{"series": self.metrics.series, "association": name} | found.to_dict()
-                for name, found in self.associations.items()]
+        rows: list[dict[str, Any]] = [
+            {"series": self.metrics.series, "association": name, **found.to_dict()}
+            for name, found in self.associations.items()]
         for kind in ("pearson", "spearman"):
             for row, p in zip(rows, holm([row[f"{kind}_p"] for row in rows]), strict=True):
                 row[f"{kind}_p_holm"] = float(p)
@@ -232,7 +233,7 @@ def analyse(
     shared = overlap(pair_counts, paper_compat=paper)
     with np.errstate(divide="ignore"):
         log_train = np.where(train > 0, np.log(train), np.nan)
-    undefined = np.isnan(chosen).any(axis=0)
+    undefined = np.asarray(np.isnan(chosen).any(axis=0))
     ranks = {"resamples": settings.resamples, "permutations": settings.permutations,
              "seed": settings.seed}
     groups = frequency_groups(train, settings.cuts)
@@ -260,8 +261,8 @@ def analyse(
 
 def severities(levels: Sequence[float]) -> NDArray[np.float64]:
     """Levels as an axis that rises with what is done: sparsity, or −log2 of shared values."""
-    levels = np.asarray(levels, np.float64)
-    return levels if (levels < 1).all() else -np.log2(levels)
+    values = np.asarray(levels, np.float64)
+    return values if (values < 1).all() else -np.log2(values)
 
 
 def drop_places(
@@ -340,9 +341,9 @@ def profile_agreement(
             one, other = order[:seeds // 2], order[seeds // 2:]
             a, b = ([median_interval(values[half])[0] for half in (one, other)]
                     for values in (first, second))
-            for name, x, y in (("across", a[0], b[1]), ("across", b[0], a[1]),
-                               ("first", *a), ("second", *b)):
-                halves[name].append(_spearman(x, y))
+            halves["across"] += [_spearman(a[0], b[1]), _spearman(b[0], a[1])]
+            halves["first"].append(_spearman(*a))
+            halves["second"].append(_spearman(*b))
     across, within_first, within_second = (
         float(np.nanmean(values)) if values and not np.isnan(values).all() else math.nan
         for values in halves.values())
@@ -369,9 +370,10 @@ def agreement_at_bytes(
     profiles = []
     for analysis in (first, second):
         profiles.append(at_bytes(_with_original(analysis, seeds), analysis.metrics.bytes, wanted))
-    if not seeds or any(profile is None for profile in profiles):
+    known = [profile for profile in profiles if profile is not None]
+    if not seeds or len(known) < len(profiles):
         return None
-    return _agreement(profiles, first.settings)
+    return _agreement(known, first.settings)
 
 
 def agreement_at_decline(

@@ -44,9 +44,9 @@ def ranking_metrics(scores: NDArray, truth: NDArray[np.bool_]) -> tuple[float, f
     if not positives:
         return math.nan, math.nan
     if scores.dtype == np.float16:
-        group = float16_order(scores)
-        first, last = int(group.min()), int(group.max())
-        group, count = group.astype(np.intp) - first, last - first + 1
+        order = float16_order(scores)
+        first, last = int(order.min()), int(order.max())
+        group, count = order.astype(np.intp) - first, last - first + 1
     else:
         levels, group = np.unique(scores, return_inverse=True)
         group, count = group.reshape(-1), len(levels)

@@ -87,13 +87,15 @@ class Ratios:
         Raises:
             ValueError: If a quantity is not positive.
         """
-        def optional(ours, original, unit):
-            return Ratio(ours, original, unit) if None not in (ours, original) else None
+        def optional(ours: float | None, original: float | None, unit: str) -> Ratio | None:
+            return None if ours is None or original is None else Ratio(ours, original, unit)
+
+        ours, original = memory_bytes or (None, None)
 
         return cls(
             Ratio(container_bytes, BYTES_PER_PARAMETER * parameters, "bytes"),
             optional(container_bytes, file_bytes, "bytes"),
-            optional(*(memory_bytes or (None, None)), "bytes"),
+            optional(ours, original, "bytes"),
             optional(seconds, seconds_compiled, "seconds"),
             optional(seconds, seconds_predict, "seconds"),
         )
@@ -113,7 +115,7 @@ class Ratios:
 
     def to_dict(self) -> dict[str, float]:
         """`{"space_ratio": ..., "space_ratio_inverse": ...}` of what was measured."""
-        flat = {}
+        flat: dict[str, float] = {}
         for name, ratio in self._measured():
             flat |= {name: ratio.value, f"{name}_inverse": ratio.inverse}
         return flat

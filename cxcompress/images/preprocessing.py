@@ -115,7 +115,8 @@ class Preprocessing:
         if name in ranges:
             return cls(size, channels, ranges[name], resize=resize)
         if name == "imagenet":
-            mean, std = IMAGENET_MEAN, IMAGENET_STD
+            mean: tuple[float, ...] = IMAGENET_MEAN
+            std: tuple[float, ...] = IMAGENET_STD
             if channels == 1:
                 mean, std = (float(np.mean(mean)),), (float(np.mean(std)),)
             return cls(size, channels, (0, 1), mean, std, resize)
@@ -226,7 +227,7 @@ class Preprocessing:
 
     def _scaled(self, values: NDArray, white: float) -> NDArray[np.float32]:
         low, high = self.value_range
-        values = values / np.float32(white)
+        values = np.asarray(values / np.float32(white))
         values *= np.float32(high - low)
         values += np.float32(low)
         if values.shape[-1] != self.channels:

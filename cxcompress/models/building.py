@@ -148,7 +148,7 @@ def check_input(name: str, input_shape: tuple[int, int, int]) -> tuple[int, int,
         raise InputError(f"no network is named {name!r}; the names are {', '.join(names())}")
     network = _NETWORKS[name]
     shape = tuple(input_shape)
-    if len(shape) != 3 or not all(isinstance(size, Integral) and size > 0 for size in shape):
+    if len(shape) != 3 or not all(isinstance(size, Integral) and int(size) > 0 for size in shape):
         raise InputError(
             f"input shape {shape}: give height, width and channels as three positive whole "
             "numbers, e.g. (224, 224, 1)"
@@ -164,7 +164,8 @@ def check_input(name: str, input_shape: tuple[int, int, int]) -> tuple[int, int,
             f"{name} needs height and width divisible by {network.multiple}, "
             f"not {sides[0]}x{sides[1]}"
         )
-    return tuple(int(size) for size in shape)
+    height, width, channels = map(int, shape)
+    return height, width, channels
 
 
 def _check_weights(name: str, network: _Network, shape: tuple[int, int, int], weights) -> None:

@@ -17,7 +17,7 @@ import pickle
 import re
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +61,7 @@ class _Array:
         self.array = _array(content, form, shape, "F" if fortran else "C")
 
 
-def _array(content: Any, form: _Dtype, shape: Any, order: str) -> NDArray:
+def _array(content: Any, form: _Dtype, shape: Any, order: Literal["C", "F"]) -> NDArray:
     if not isinstance(content, bytes | bytearray) or not isinstance(shape, tuple) or not all(
             isinstance(side, int) and side >= 0 for side in shape) or order not in ("C", "F"):
         raise pickle.UnpicklingError("holds an array in an unusual form")

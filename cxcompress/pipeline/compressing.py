@@ -285,7 +285,7 @@ def compress(
         from_logits=ends.gives_logits(model),
     )
     result = CompressionResult(
-        container=Container(shared, models.architecture_json(model), None, card,
+        container=Container(shared, models.architecture_json(model), {}, card,
                             compression.name),
         parameters=model.count_params(), layers=layers, notes=notes,
         synthetic=card.synthetic or bool(study and study.collection.synthetic), tuned=tuned,
@@ -300,6 +300,47 @@ def compress(
     container, reports, said = add_plans(
         result.container, model, plans, check, study, judge_on if result.judged_on else None,
         resamples, seed, check_images)
+    return dataclasses.replace(result, container=container, plans=reports,
+                               notes=[*result.notes, *said])
+
+
+def judge_container(
+    container: Container,
+    model: keras.Model,
+    original: keras.Model,
+    study: starting.Study,
+    *,
+    judge_on: str = "test",
+    margin: float = 0.02,
+    resamples: int = 1000,
+    batch_size: int = starting.BATCH_SIZE,
+    seed: int = 0,
+    plans: Sequence[str] = PLANS,
+    notes: Sequence[str] = (),
+) -> CompressionResult:
+    """Measure what a model that is compressed already costs, and add its execution plans.
+
+    Args:
+        container: Compressed; its card says how.
+        model: The network that it holds, with the weights it had before compression.
+        original: The network that it is compared with: `model`, or a larger one.
+        study: Their data.
+        judge_on, margin, resamples, batch_size, seed, plans: As for `compress`.
+        notes: Lines that a user must read.
+
+    Returns:
+        A `CompressionResult`; layers say nothing of sensitivity.
+    """
+    check = study.preprocessing.batch(starting.evenly(
+        study.collection.val or study.collection.test, CHECK_IMAGES).images)
+    result = CompressionResult(
+        container=container, parameters=original.count_params(),
+        layers=layer_reports(model, container.shared, check[:0], None, study.task, None),
+        notes=list(notes), synthetic=container.card.synthetic or study.collection.synthetic)
+    result = _judged(result, model, study, container.shared, judge_on, margin, resamples,
+                     batch_size, seed, original=original)
+    container, reports, said = add_plans(
+        result.container, model, plans, check, study, judge_on, resamples, seed)
     return dataclasses.replace(result, container=container, plans=reports,
                                notes=[*result.notes, *said])
 
@@ -324,7 +365,7 @@ def noise_inputs(model: keras.Model, seed: int) -> np.ndarray:
 def _judged(
     result: CompressionResult, model: keras.Model, study: starting.Study,
     quantised: SharedWeights, judge_on: str, margin: float, resamples: int, batch_size: int,
-    seed: int,
+    seed: int, original: keras.Model | None = None,
 ) -> CompressionResult:
     """The result with predictions, metrics and verdicts of the judged part."""
     part, name = study.judged_part(judge_on, result.notes)
@@ -346,16 +387,20 @@ def _judged(
         finally:
             models.set_weights(model, weights)
 
-    original, thresholds = judged("Original model", None, carded)
+    if original is None or original is model:
+        before_record, thresholds = judged("Original model", None, carded)
+    else:
+        thresholds = carded or study.thresholds(original, batch_size)
+        before_record = study.record(original, part, batch_size, "Original model", thresholds)
     compressed, new_thresholds = judged("Compressed model", result.container.shared)
     between, untuned = {}, None
     if result.tuned is not None:
         untuned, _ = judged("Before fine-tuning", quantised, thresholds)
         between = evaluate(untuned, thresholds=thresholds, resamples=resamples, seed=seed)
-    comparison = compare(original, compressed, margin=margin, thresholds=thresholds,
+    comparison = compare(before_record, compressed, margin=margin, thresholds=thresholds,
                          new_thresholds=new_thresholds, resamples=resamples, seed=seed)
     before, after = (evaluate(record, thresholds=thresholds, resamples=resamples, seed=seed)
-                     for record in (original, compressed))
+                     for record in (before_record, compressed))
     card = dataclasses.replace(
         result.container.card, thresholds=new_thresholds or thresholds,
         metrics={"part": name, "collection": study.collection.title,
@@ -364,11 +409,11 @@ def _judged(
                  "original": {key: dataclasses.asdict(value) for key, value in before.items()},
                  "compressed": {key: dataclasses.asdict(value) for key, value in after.items()}})
     warnings = ()
-    if isinstance(original, Predictions):
-        warnings = plausibility_warnings(original, thresholds=thresholds)
+    if isinstance(before_record, Predictions):
+        warnings = plausibility_warnings(before_record, thresholds=thresholds)
     return dataclasses.replace(
         result, container=dataclasses.replace(result.container, card=card),
-        original=original, compressed=compressed, before=before, after=after,
+        original=before_record, compressed=compressed, before=before, after=after,
         comparison=comparison, judged_on=name, quantised=untuned, between=between,
         notes=[*result.notes, *warnings],
     )

@@ -50,6 +50,7 @@ class FineTuning:
             (64, 16, 4) over the first half of the epochs; `"learned"` only.
         retrain: Whether to train again on training and validation images together for the
             number of epochs that was best on validation.
+        strategy: `"mirrored"`: on all devices of this machine, else `"none"`.
 
     Raises:
         InputError: If a value cannot be used.
@@ -65,6 +66,7 @@ class FineTuning:
     distill: bool = True
     gradual: bool = False
     retrain: bool = False
+    strategy: Literal["none", "mirrored"] = "none"
 
     def __post_init__(self):
         for flag, value, least in (("--epochs", self.epochs, 0), ("--ptnc", self.patience, 0),
@@ -140,7 +142,7 @@ def tune(
         "task": study.task.name, "learning_rate": settings.learning_rate,
         "lr_cumulative": settings.lr_cumulative, "batch_size": settings.batch_size,
         "assign": settings.assign, "grid": settings.grid, "distill": settings.distill,
-        "seed": seed}
+        "seed": seed, "strategy": settings.strategy}
     on_trellis = compression.quantizer == "TCQ"
     if on_trellis:
         common |= {"assign": "fixed", "lr_cumulative": 0.0}

@@ -135,15 +135,17 @@ class PruneDuringTraining(HoldMasks):
         self.hold()
 
     def _about(self) -> dict[str, Any]:
-        config = getattr(self.schedule, "get_config", lambda: {})()
+        config: dict[str, Any] = getattr(self.schedule, "get_config", dict)()
         return {"schedule": config, "scope": self.scope, "exclude": list(self.exclude)}
 
     def _write_state(self) -> None:
+        assert self.state_file is not None
         about = self._about() | {"step": self.step, "begun": self._begun,
                                  "iterations": int(self.model.optimizer.iterations)}
         masking.write_masks(self.state_file, self.masks, about)
 
     def _restore(self) -> None:
+        assert self.state_file is not None
         found, about = masking.read_masks(self.state_file)
         for name, value in json.loads(json.dumps(self._about())).items():
             if about.get(name) != value:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -118,7 +119,7 @@ def _importance(model: keras.Model, channels: Channels, score: scoring.Score) ->
 def without_channels(channels: Channels, gone: set[int]) -> keras.Model:
     """The model without some channels, given by number (`Channels.sets`)."""
     model = channels.model
-    calls = {}
+    calls: dict[int, Any] = {}
     for node in nodes(model):
         if not node.is_input:
             calls.setdefault(id(node.operation), node)

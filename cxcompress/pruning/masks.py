@@ -13,6 +13,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -121,7 +122,8 @@ def write_masks(path: str | os.PathLike, masks: Masks, about: Mapping | None = N
     """
     shapes = {name: list(mask.shape) for name, mask in masks.items()}
     facts = json.dumps({"shapes": shapes, "about": dict(about or {})})
-    arrays = {f"mask{number}": np.packbits(mask) for number, mask in enumerate(masks.values())}
+    arrays: dict[str, Any] = {
+        f"mask{number}": np.packbits(mask) for number, mask in enumerate(masks.values())}
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, facts=np.frombuffer(facts.encode(), np.uint8), **arrays)
 

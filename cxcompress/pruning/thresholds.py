@@ -58,7 +58,7 @@ def keep_largest(scores: Sequence[NDArray[np.floating]], keep: int) -> list[NDAr
     return kept
 
 
-def kth_smallest(arrays: Sequence[NDArray[np.floating]], k: int) -> np.floating:
+def kth_smallest(arrays: Sequence[NDArray[np.floating]], k: int) -> np.floating | float:
     """The k-th smallest value of all arrays together, 1 ≤ k ≤ the number of values.
 
     Raises:

@@ -6,6 +6,7 @@
 | UQ | `UniformQuantizer` | step × integer, exact in int8 kernels |
 | PWS | `ProbabilisticQuantizer` | quantiles; random, unbiased rounding |
 | ECSQ | `EntropyConstrainedQuantizer` | least squared error + λ × entropy |
+| TCQ | `TrellisQuantizer` | UQ's grid, walked along a trellis |
 
     quantizer = quantization.get("CWS", k=16)
     indices = quantizer.fit(kernel).assign(kernel)

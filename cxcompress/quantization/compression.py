@@ -103,7 +103,9 @@ class Compression:
         if name not in COMPRESSION_NAMES:
             raise InputError(f"--compression {name}: no such compression; "
                              f"choose one of {', '.join(COMPRESSION_NAMES)}")
-        prune, unified, quantizer = re.fullmatch(r"(pr)?(u)?(.*)", name).groups()
+        parts = re.fullmatch(r"(pr)?(u)?(.*)", name)
+        assert parts is not None  # it matches every text
+        prune, unified, quantizer = parts.groups()
         k = {"conv": clustercnn, "dense": clusterfc}
         percent = {"conv": prcnn, "dense": prfc}
         _check_numbers(k, percent)
@@ -167,6 +169,8 @@ class Compression:
 
     def quantizer_for(self, family: str, **parameters: Any) -> WeightQuantizer:
         """A new quantizer for a family, e.g. `quantizer_for("conv")`."""
+        if self.quantizer is None:
+            raise ValueError(f"{self.name} shares no weights")
         return weight_quantizer.get(
             self.quantizer, k=self.k_for(family), **{**self.parameters, **parameters})
 
@@ -226,9 +230,11 @@ def _grid(
 ) -> Literal["int8", "free"]:
     if grid is None:
         return "int8" if quantizer in ("UQ", "TCQ") and k <= 256 else "free"
-    if grid not in ("int8", "free"):
+    if grid == "free":
+        return "free"
+    if grid != "int8":
         raise InputError(f"--grid must be int8 or free, received {grid}")
-    if grid == "int8" and k > 256:
+    if k > 256:
         raise InputError(f"{name}: --grid int8 holds at most 255 shared values, received {k}; "
                          "take --grid free or at most 256 values")
-    return grid
+    return "int8"

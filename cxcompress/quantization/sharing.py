@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from cxcompress.errors import InputError
 from cxcompress.quantization.compression import Compression
 from cxcompress.quantization.percentile_pruning import prune_percentile
+from cxcompress.quantization.trellis import TrellisQuantizer
 from cxcompress.quantization.weight_distribution import finite_float32
 from cxcompress.representation.types import (
     MAX_GRID_INTEGER,
@@ -90,8 +91,8 @@ def share_weights(
                          f"the model's kernels are {_some(list(kernels))}")
 
     if compression.allocates:
-        codebooks, shared = _share_at_one_slope(arrays, compression, sample_weight or {})
-        return SharedWeights(codebooks, shared, unshared)
+        return SharedWeights(*_share_at_one_slope(arrays, compression, sample_weight or {}),
+                             unshared)
     if compression.quantizer == "TCQ" and sample_weight:
         raise InputError(f"--sensitivity with {compression.name}: its weights all have one step; "
                          "take TCQ with --sqnr, whose steps differ from layer to layer")
@@ -112,7 +113,7 @@ def share_weights(
 
 def came_pruned(weights: NDArray) -> bool:
     """Whether so many weights are exactly 0 that they must have been pruned before."""
-    return weights.size - np.count_nonzero(weights) >= max(PRUNED_SHARE * weights.size, 1)
+    return bool(weights.size - np.count_nonzero(weights) >= max(PRUNED_SHARE * weights.size, 1))
 
 
 def _share(
@@ -151,12 +152,13 @@ def _share_at_one_slope(
     Reference: Shoham and Gersho, "Efficient bit allocation for an arbitrary set of quantizers"
     (1988).
     """
-    means = {path: float(np.mean(sample_weight.get(path, 1.0))) for path in arrays}
+    means = {path: float(np.mean(np.asarray(sample_weight.get(path, 1.0)))) for path in arrays}
     typical = float(np.median([mean for mean in means.values() if mean > 0] or [1.0]))
     roots = {path: math.sqrt(np.clip(mean / typical, LEAST_IMPORTANCE, 1 / LEAST_IMPORTANCE))
              for path, mean in means.items()}
     scaled = [array * np.float32(roots[path]) for path, array in arrays.items()]
     quantizer = compression.quantizer_for("conv")
+    assert isinstance(quantizer, TrellisQuantizer)  # `allocates` says so
     quantizer.fit(np.concatenate([array.ravel() for array in scaled]))
     middle = quantizer.codebook_.k // 2
     codebooks, shared = {}, {}

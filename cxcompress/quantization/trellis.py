@@ -132,6 +132,7 @@ class TrellisQuantizer(WeightQuantizer):
 
     def _step_for(self, weights: SortedWeights) -> float:
         """The step at which drawn weights reach the SQNR: noise is about step² / 3."""
+        assert self.sqnr_db is not None
         drawn = np.random.default_rng(0).choice(weights.values, _SAMPLE).astype(np.float64)
         signal = float(np.mean(drawn**2))
         wanted = signal / 10 ** (self.sqnr_db / 10)
@@ -279,14 +280,14 @@ def _walk_together(
         sums[:, :width] = new
     state = np.argmin(sums, axis=0)
     chains = np.arange(total)
-    classes = np.stack(classes)
+    class_of = np.stack(classes)
     for step in range(steps - 1, -1, -1):
         running = int(np.count_nonzero(lengths > step))
         width = int(ends[running - 1])
         now = state[:width]
         late_way = (chosen[step, now >> 3, chains[:width]] >> (7 - (now & 7))) & 1
         previous = (now >> 1) + late_way.astype(np.int64) * half
-        row = candidates[step, classes[now & 1, previous], chains[:width]]
+        row = candidates[step, class_of[now & 1, previous], chains[:width]]
         state[:width] = previous
         for (_, target, _), part in zip(
                 group[:running], np.split(row, ends[: running - 1]), strict=True):

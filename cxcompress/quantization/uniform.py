@@ -115,6 +115,7 @@ def _best_step(weights: SortedWeights, k: int, limit: int, keep_zero: bool) -> f
         if used <= k and (best is None or used >= best[0]):
             candidate = (used, -_squared_error(weights, trial, limit), trial)
             best = candidate if best is None else max(best, candidate)
+    assert best is not None  # `fine` itself has at most k levels
     return best[2]
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 MAX_STEPS = 4608
 """Longer chains are cut, so that few long ones do not make everything wait: 512 · 3 · 3."""
@@ -105,7 +105,7 @@ class ChainLayout:
         return self.starts[: block.steps, None] + np.arange(
             block.first_chain, block.first_chain + block.chains)
 
-    def sequence(self, kernels: Sequence[NDArray], dtype=None) -> NDArray:
+    def sequence(self, kernels: Sequence[NDArray], dtype: DTypeLike | None = None) -> NDArray:
         """All weights in the order of coding."""
         found = np.empty(self.size, dtype or np.result_type(*kernels))
         for block in self.blocks:
@@ -119,7 +119,7 @@ class ChainLayout:
             self.matrix(found[block.kernel], block)[...] = sequence[self.positions(block)]
         return found
 
-    def per_chain(self, values: Sequence, dtype=None) -> NDArray:
+    def per_chain(self, values: Sequence, dtype: DTypeLike | None = None) -> NDArray:
         """Values, one a block, repeated for each of its chains."""
         return np.repeat(np.asarray(values, dtype), [block.chains for block in self.blocks])
 

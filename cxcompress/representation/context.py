@@ -300,7 +300,7 @@ def _fitted(layout: ChainLayout, sequence: NDArray, facts: NDArray, mixture) -> 
         allowed[here] = parities.at(row.size)
         classes.update(step, np.abs(row))
         parities.update(row)
-    counts = np.zeros(CLASSES * levels, np.int64)
+    counts: NDArray = np.zeros(CLASSES * levels, np.int64)
     for first in range(0, sequence.size, 1 << 22):
         part = slice(first, first + (1 << 22))
         counts += np.bincount(contexts[part] * np.int64(levels) + sequence[part] + reach,
@@ -336,7 +336,7 @@ def _write_model(model: _Model) -> NDArray[np.uint8]:
     head = zlib.compress(
         _HEADER.pack(*model.mixture, model.reach) + bytes([len(model.tables)])
         + model.table_of_class.tobytes() + b"".join(
-            model.kernels[name].tobytes() for name in _KERNEL.names), 9)
+            model.kernels[name].tobytes() for name in _KERNEL.names or ()), 9)
     return np.concatenate([np.frombuffer(struct.pack("<I", len(head)) + head, np.uint8),
                            write_tables(model.tables)])
 
@@ -358,7 +358,7 @@ def _read_model(stored: NDArray[np.uint8], kernels: int) -> _Model:
     count = head[_HEADER.size]
     table_of_class = np.frombuffer(head, np.uint8, CLASSES, _HEADER.size + 1)
     facts, start = np.empty(kernels, _KERNEL), _HEADER.size + 1 + CLASSES
-    for name in _KERNEL.names:
+    for name in _KERNEL.names or ():
         facts[name] = np.frombuffer(head, "<u2", kernels, start)
         start += 2 * kernels
     if not mixture[2] or reach >= MAX_LEVELS or not facts["mean"].all() or not (
@@ -389,7 +389,7 @@ def _encode(
 ) -> tuple[NDArray[np.uint16], NDArray[np.uint32]]:
     """Words and final states; rANS is last in, first out, so everything runs backwards."""
     lanes = _number_of_lanes(trial.bits, layout)
-    shares = _shares(trial.model)
+    shares: NDArray = _shares(trial.model)
     first_slots = (np.cumsum(shares, axis=1) - shares).astype(np.uint64).ravel()
     levels = shares.shape[1]
     shares = shares.astype(np.uint64).ravel()
@@ -453,10 +453,10 @@ def _decode(layout: ChainLayout, model: _Model, words: NDArray, states: NDArray)
             refilled |= words[position:end]
             state[low] = refilled
             position = end
-        row = sequence[start : start + width]
-        classes.update(step, np.abs(row))
+        done = sequence[start : start + width]
+        classes.update(step, np.abs(done))
         if parities is not None:
-            parities.update(row.astype(np.int64))
+            parities.update(done.astype(np.int64))
     if position != words.size or (states != _LOW).any():
         raise ValueError("the context stream does not end where it should: it was altered")
     return sequence

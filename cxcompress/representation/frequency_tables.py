@@ -166,7 +166,8 @@ def share_tables(
         members += _merge([i for i, counts in enumerate(histograms) if counts.size == k],
                           histograms)
     members.sort()
-    tables = [fit_table(sum(histograms[i] for i in group), precisions) for group in members]
+    tables = [fit_table(np.sum([histograms[i] for i in group], axis=0), precisions)
+              for group in members]
     number = {i: table for table, group in enumerate(members) for i in group}
     return tables, [number[i] for i in range(len(histograms))]
 

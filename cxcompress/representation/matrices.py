@@ -178,7 +178,7 @@ class HuffmanMatrix(SharedMatrix):
         self._counts = np.bincount(indices.ravel(), minlength=self.codebook.k)
         self._code = HuffmanCode.of(self._counts) if indices.size else None
         self._bits, starts = np.zeros(0, np.uint8), np.zeros(self.shape[1], np.int64)
-        if indices.size:
+        if self._code is not None:
             self._bits, starts = self._code.encode(indices.T.ravel(), self._lengths())
         self._starts = starts.astype(_position_dtype(8 * self._bits.size))
 
@@ -308,13 +308,13 @@ class SparseHuffmanMatrix(_Sparse):
         self._counts = np.bincount(entries, minlength=self.codebook.k)
         self._code = HuffmanCode.of(self._counts) if entries.size else None
         self._bits, starts = np.zeros(0, np.uint8), np.zeros(self.shape[1], np.int64)
-        if entries.size:
+        if self._code is not None:
             self._bits, starts = self._code.encode(entries, self._nonzeros)
         self._starts = starts.astype(_position_dtype(8 * self._bits.size))
 
     def columns(self, first: int, last: int) -> NDArray[np.unsignedinteger]:
         """See `SharedMatrix.columns`."""
-        entries = np.zeros(0, np.intp)
+        entries: NDArray = np.zeros(0, np.intp)
         if self._code is not None and first < last:
             entries = self._code.decode(self._bits, self._starts[first:last],
                                         self._nonzeros[first:last])

@@ -104,15 +104,16 @@ class RansCoder(IndexCoder):
                                 ("rans_tables", np.uint8)))
         tables = read_tables(stored, _levels(kernels))
         varying = sum(kernel.size for kernel in kernels.values()
-                      if not tables[kernel.table].constant)
+                      if not tables[_table(kernel)].constant)
         lanes = states.size
         if lanes > MAX_LANES or varying > MAX_ROWS * lanes or (words.size and not lanes):
             raise ValueError(f"{varying} indices in {lanes} lanes: there are at most {MAX_LANES} "
                              f"lanes, of at most {MAX_ROWS} indices")
         decoder = _Decoder(words, states)
-        decoded, current, lookup = {}, None, None
+        decoded: dict[str, NDArray] = {}
+        current, lookup = None, np.empty(0, np.uint64)
         for path, kernel in kernels.items():
-            table = tables[kernel.table]
+            table = tables[_table(kernel)]
             dtype = index_dtype(kernel.k)
             if table.constant:
                 flat = np.full(kernel.size, np.flatnonzero(table.codes)[0], dtype)
@@ -203,12 +204,19 @@ def _encode(
     return words, states
 
 
+def _table(kernel: EncodedKernel) -> int:
+    if kernel.table is None:
+        raise ValueError("a kernel names no frequency table")
+    return kernel.table
+
+
 def _lookup(table: FrequencyTable) -> NDArray[np.uint64]:
     """What a decoder needs of each slot: share in bits 0–15, level in 16–31, bias in 48–63."""
     shares = table.frequencies
     levels = np.repeat(np.arange(shares.size), shares)
     bias = np.arange(levels.size) - (np.cumsum(shares) - shares)[levels]
-    return (shares[levels] | levels << 16).astype(np.uint64) | bias.astype(np.uint64) << 48
+    return ((shares[levels] | levels << 16).astype(np.uint64)
+            | bias.astype(np.uint64) << np.uint64(48))
 
 
 class _Decoder:

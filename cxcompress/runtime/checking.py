@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxcompress.errors import InputError
+
+if TYPE_CHECKING:
+    from cxcompress.runtime.running import RuntimeModel
 
 MOST_INPUTS = 4
 MOST_VALUES = 256
@@ -66,7 +69,7 @@ def output_difference(outputs: NDArray, expected: NDArray) -> float:
 
 
 def checked_difference(
-    model, check: Mapping[str, Any], images: Sequence | None = None
+    model: RuntimeModel, check: Mapping[str, Any], images: Sequence | None = None
 ) -> float | None:
     """`output_difference` between a plan's answers to the stored check and the stored outputs.
 

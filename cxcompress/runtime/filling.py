@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cxcompress.representation import SharedWeights
 from cxcompress.storage import Graph
 
-DTYPES = {"int8": np.dtype("i1"), "float32": np.dtype("<f4")}
+DTYPES: dict[str, np.dtype] = {"int8": np.dtype("i1"), "float32": np.dtype("<f4")}
 WHOLE_INTEGERS = 127
 
 
@@ -110,7 +110,7 @@ def placed_kernels(graph: Graph, shared: SharedWeights) -> list[PlacedKernel]:
     return kernels
 
 
-def fill(graph: Graph, shared: SharedWeights, target, threads: int | None = None) -> None:
+def fill(graph: Graph, shared: SharedWeights, target: Any, threads: int | None = None) -> None:
     """Write the whole flatbuffer.
 
     Args:

@@ -45,7 +45,7 @@ def measure(
     start = time.time()
     child = subprocess.run(
         [sys.executable, "-m", __name__, os.fspath(path), plan, str(threads), str(repeats),
-         repr(start), *map(os.fspath, check_images)],
+         repr(start), *(os.fspath(image) for image in check_images)],
         capture_output=True, text=True, timeout=TIME_LIMIT)
     if child.returncode:
         said = child.stderr.strip().splitlines() or [f"stopped with {child.returncode}"]
@@ -58,7 +58,9 @@ def own_peak_bytes() -> int:
     status = Path("/proc/self/status")
     if status.exists():
         # Linux hands `ru_maxrss` down from the parent through fork and exec; VmHWM is our own.
-        return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1])
+        peak = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
+        if peak is not None:
+            return 1024 * int(peak[1])
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

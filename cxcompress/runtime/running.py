@@ -7,7 +7,7 @@ import mmap
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,8 +48,9 @@ def load(path: str | os.PathLike, plan: str = AUTO, threads: int | None = None) 
         InputError: If the file is missing, damaged, of a newer version, or holds no such plan.
     """
     threads = _checked_threads(threads)
-    file, facts = _read_and_filled(path, plan)
-    return RuntimeModel(_interpreter(str(path), file, threads), *facts, threads)
+    file, (card, plan, plans, compression, name) = _read_and_filled(path, plan)
+    return RuntimeModel(_interpreter(name, file, threads), card, plan, plans, compression, name,
+                        threads)
 
 
 def _read_and_filled(path, plan: str) -> tuple[MemoryFile, tuple]:
@@ -68,7 +69,8 @@ def _checked_threads(threads: int | None) -> int:
     return threads
 
 
-def chosen_plan(path, graphs, card: ModelCard, plan: str) -> str:
+def chosen_plan(path: str | os.PathLike, graphs: Mapping[str, Graph], card: ModelCard,
+                plan: str) -> str:
     """The plan to run.
 
     Raises:
@@ -78,7 +80,7 @@ def chosen_plan(path, graphs, card: ModelCard, plan: str) -> str:
         raise InputError(f"{path}: holds no graph to run without TensorFlow; compress it again "
                          "with --plans, or open it with cxcompress.models.load_model")
     if plan == AUTO:
-        if card.recommended_plan in graphs:
+        if card.recommended_plan is not None and card.recommended_plan in graphs:
             return card.recommended_plan
         return "float32" if "float32" in graphs else sorted(graphs)[0]
     if plan not in graphs:
@@ -135,7 +137,7 @@ def _filled(path, graph: Graph, shared: SharedWeights) -> MemoryFile:
     return file
 
 
-def graph_interpreter(path: str | os.PathLike, plan: str, threads: int | None = None):
+def graph_interpreter(path: str | os.PathLike, plan: str, threads: int | None = None) -> Any:
     """LiteRT's interpreter of a plan, slower but with every tensor kept; None without that plan.
 
     Raises:
@@ -345,19 +347,20 @@ class RuntimeModel:
         task = tasks.get(self.card.task, self.classes, self.card.from_logits)
         if self.card.task == "nuclei" and microns_per_pixel is not None:
             return self._cells_at_scale(images, microns_per_pixel, preprocessing, task)
-        outputs, factors = [], []
+        outputs: list[NDArray[np.float32]] = []
+        factors: list[tuple[float, float, float]] = []
         for image in images:
             image = _pixels(image, preprocessing.channels)
             factors.append((image.shape[1] / self.input_shape[1],
                             image.shape[0] / self.input_shape[0], 1.0))
             outputs.append(self.predict(preprocessing.batch([image])))
-        outputs = np.concatenate(outputs) if outputs else np.empty((0, *self.output_shape))
+        every = np.concatenate(outputs) if outputs else np.empty((0, *self.output_shape))
         if self.card.task == "nuclei":
-            found = task.findings(outputs, self.card.thresholds)
+            found: Any = task.findings(every, self.card.thresholds)
             return [cells * factor for cells, factor in zip(found, factors, strict=True)]
         if self.card.task == "multilabel" and self.card.thresholds:
-            return task.findings(outputs, self.card.thresholds)
-        return task.findings(outputs)
+            return task.findings(every, self.card.thresholds)
+        return task.findings(every)
 
     def _cells_at_scale(self, images: Sequence, microns_per_pixel: float,
                         preprocessing: Preprocessing, task) -> list[NDArray[np.float64]]:

@@ -1,10 +1,11 @@
 """A sweep's work: train (or open) a network a seed, treat it, store what it says of every image.
 
-    sweep = Sweep(folder, networks, study, seeds)
-    folder.run_units(sweep.units([Series.parse("L1"), Series.parse("uCWS")], …), "Sweep")
+    sweep = Sweep(folder, open_study, network, SweepSettings())
+    row = sweep.one(seed=0, treatment=ORIGINAL)
 
-One work unit a seed's training, one a (seed, treatment). A treated network is retrained only
-where `retrain_epochs` says so: pruned weights then stay pruned, shared ones stay shared.
+One work unit a (seed, treatment); the original's trains the seed's network. A treated network is
+retrained only where `retrain_epochs` says so: pruned weights then stay pruned, shared ones stay
+shared.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from cxcompress.pipeline.inputs import Study, predict
 from cxcompress.pipeline.sharing import with_estimated_statistics
 from cxcompress.quantization import Compression
 from cxcompress.representation import Codebook, SharedKernel, SharedWeights
-from cxcompress.runs import WorkUnit, atomic_path
+from cxcompress.runs import atomic_path
 from cxcompress.search.prediction_store import PredictionStore, SweepImages, weight_histogram
 from cxcompress.search.treatments import ORIGINAL, Treatment
 from cxcompress.storage import Container, ModelCard, write_container
@@ -57,7 +58,7 @@ class SweepSettings:
 
 
 class Sweep:
-    """The work units of one sweep over one collection.
+    """One sweep over one collection.
 
     Args:
         path: The run folder.
@@ -74,12 +75,6 @@ class Sweep:
         # Units of a seed follow each other, so one network at a time is enough.
         self._network = lru_cache(maxsize=1)(network)
         self._thresholds = lru_cache(maxsize=1)(self._choose_thresholds)
-
-    def units(self, seeds: Sequence[int], treatments: Sequence[Treatment]) -> list[WorkUnit]:
-        """All units, seed by seed, each beginning with the original."""
-        return [WorkUnit(f"seed={seed}/{treatment.name}", self._one,
-                         {"seed": seed, "treatment": treatment})
-                for seed in seeds for treatment in (ORIGINAL, *treatments)]
 
     @cached_property
     def study(self) -> Study:
@@ -137,7 +132,7 @@ class Sweep:
         chosen = self.study.thresholds(self._network(seed), PREDICT_BATCH)
         return np.full(len(self.study.task.classes), 0.5 if chosen is None else chosen, np.float32)
 
-    def _one(self, seed: int, treatment: Treatment) -> dict[str, Any]:
+    def one(self, seed: int, treatment: Treatment) -> dict[str, Any]:
         """Treat, predict, store; returns a row about the treated network."""
         store = self.store  # first, since it refuses unfit data before anything is trained
         model = self._network(seed)
@@ -252,7 +247,7 @@ def _size(
             {path: array for path, array in shared.unshared.items() if path not in kernels})
     with tempfile.TemporaryDirectory() as folder:
         sizes = write_container(Path(folder) / "model.h5", Container(
-            shared, models.architecture_json(model), None,
+            shared, models.architecture_json(model), {},
             ModelCard(task=study.task.name, classes=study.task.classes),
             treatment.compression))
     count = sizes.total + extra

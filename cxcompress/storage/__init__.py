@@ -1,6 +1,6 @@
 """The compressed `.h5` container: a verified HDF5 file, specified in `FORMAT.md`.
 
-    write_container("model.h5", Container(shared, architecture, None, card, "uCWS"))
+    write_container("model.h5", Container(shared, architecture, {}, card, "uCWS"))
     read_container("model.h5").shared.weights()
 """
 

@@ -1,6 +1,6 @@
 """The compressed model as one `.h5` file: write, read, identify.
 
-    sizes = write_container("model.h5", Container(shared, architecture, None, card, "uCWS"))
+    sizes = write_container("model.h5", Container(shared, architecture, {}, card, "uCWS"))
     sizes.total, sizes.bits_per_weight
     container = read_container("model.h5")       # equals what was written
     container.shared.kernel("conv2d/kernel")     # float32, in Keras' shape
@@ -107,14 +107,14 @@ class Container:
         shared: Codebooks, index maps and unshared weights. Unshared weights are booleans,
             integers or floats of 16 to 64 bits.
         architecture: The model as Keras writes it in JSON.
-        graph: Execution plans by name, e.g. `"int8"`; None = none.
+        graph: Execution plans by name, e.g. `"int8"`; empty or None: none.
         card: The model card.
         compression: Name of the compression, e.g. `"uCWS"`.
     """
 
     shared: SharedWeights
     architecture: str
-    graph: Mapping[str, Graph] | None = None
+    graph: Mapping[str, Graph] = field(default_factory=dict)
     card: ModelCard = field(default_factory=ModelCard)
     compression: str = ""
 
@@ -298,7 +298,7 @@ class _Index:
     @classmethod
     def read(cls, file: h5py.File, limit: int) -> _Index:
         content = read_json(file, "index", min(limit, MAX_TEXT_BYTES))
-        codebooks = [
+        codebooks: list[dict[str, Any]] = [
             {"name": _text(entry["name"]), "k": _integer(entry["k"], 1, representation.MAX_LEVELS),
              "zero": None if entry["zero"] is None else _integer(entry["zero"], 0, entry["k"] - 1),
              "step": None if entry["step"] is None else float(entry["step"]),
@@ -386,12 +386,17 @@ def _write_bytes(group: h5py.Group, name: str, content: bytes) -> None:
 
 def _write_codebooks(file: h5py.File, codebooks: Mapping[str, Codebook]) -> list[dict[str, Any]]:
     """Values end to end: on a grid as int8, where step × integer gives them back, else float32."""
-    entries, integers, floats = [], [], []
+    entries: list[dict[str, Any]] = []
+    integers: list[NDArray] = []
+    floats: list[NDArray] = []
     for name, codebook in codebooks.items():
         grid = codebook.grid_integers
-        exact = grid is not None and (
+        exact = grid is not None and codebook.step is not None and (
             _grid_values(grid, codebook.step).tobytes() == codebook.values.tobytes())
-        (integers if exact else floats).append(grid if exact else codebook.values)
+        if grid is not None and exact:
+            integers.append(grid)
+        else:
+            floats.append(codebook.values)
         entries.append({
             "name": name, "k": codebook.k, "integers": exact,
             "zero": None if codebook.zero is None else int(codebook.zero),
@@ -426,7 +431,8 @@ def _write_unshared(
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Arrays end to end, one dataset a type."""
     group = create_group(file, "unshared")
-    entries, parts = {}, {}
+    entries: dict[str, tuple[str, tuple[int, ...]]] = {}
+    parts: dict[str, list[NDArray]] = {}
     for path, array in unshared.items():
         array = np.asarray(array)
         if array.dtype.name not in _UNSHARED_DTYPES:

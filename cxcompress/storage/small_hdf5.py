@@ -19,6 +19,10 @@ from typing import Any
 
 import h5py
 import numpy as np
+
+# h5py's lock around HDF5. Its calls take it, all but those of whole chunks: without it another
+# thread that lets go of an HDF5 object meanwhile breaks the file.
+from h5py._objects import phil
 from numpy.typing import NDArray
 
 _DEFLATE, _SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
@@ -69,7 +73,8 @@ def write_array(group: h5py.Group, name: str, vector: NDArray, *, deflate: bool 
             dataset = group.create_dataset(
                 name, vector.shape, vector.dtype, chunks=vector.shape, compression="gzip",
                 compression_opts=9, shuffle=vector.itemsize > 1, track_times=False)
-            dataset.id.write_direct_chunk((0,), chunk)
+            with phil:
+                dataset.id.write_direct_chunk((0,), chunk)
             return
     group.create_dataset(name, data=vector, track_times=False)
 

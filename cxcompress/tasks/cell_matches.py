@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -51,7 +52,7 @@ class CellMatches:
                 and np.array_equal(self.tp + self.fp, self.predicted_count)):
             raise ValueError("true_count is tp + fn and predicted_count tp + fp. Received: others")
 
-    def save(self, path) -> None:
+    def save(self, path: str | os.PathLike) -> None:
         """Write the record to an `.npz` that `load` reads (no pickle)."""
         with open(path, "wb") as file:
             np.savez_compressed(
@@ -61,7 +62,7 @@ class CellMatches:
                 **{name: getattr(self, name) for name in COUNTS})
 
     @classmethod
-    def load(cls, path) -> CellMatches:
+    def load(cls, path: str | os.PathLike) -> CellMatches:
         """Read a record that `save` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
             return cls(arrays["image_id"], arrays["patient_id"],
@@ -71,7 +72,6 @@ class CellMatches:
     @classmethod
     def joined(cls, records: list[CellMatches]) -> CellMatches:
         """Records of the same classes as one, in order."""
-        return cls(*(np.concatenate([getattr(record, name) for record in records])
-                     for name in ("image_id", "patient_id")), records[0].classes,
-                   *(np.concatenate([getattr(record, name) for record in records])
-                     for name in COUNTS))
+        joined = {name: np.concatenate([getattr(record, name) for record in records])
+                  for name in ("image_id", "patient_id", *COUNTS)}
+        return cls(classes=records[0].classes, **joined)

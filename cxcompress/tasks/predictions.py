@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,8 +60,9 @@ class Predictions:
             self.score[rows], self.task,
             {name: values[rows] for name, values in self.about.items()})
 
-    def save(self, path) -> None:
+    def save(self, path: str | os.PathLike) -> None:
         """Write the record to an `.npz` that `load` reads (no pickle)."""
+        about: dict[str, Any] = {f"{ABOUT}{name}": values for name, values in self.about.items()}
         with open(path, "wb") as file:
             np.savez_compressed(
                 file,
@@ -67,11 +70,11 @@ class Predictions:
                 patient_id=np.asarray(self.patient_id, dtype=str),
                 classes=np.asarray(self.classes, dtype=str),
                 truth=self.truth, score=self.score, task=np.asarray(self.task),
-                **{f"{ABOUT}{name}": values for name, values in self.about.items()},
+                **about,
             )
 
     @classmethod
-    def load(cls, path) -> Predictions:
+    def load(cls, path: str | os.PathLike) -> Predictions:
         """Read a record that `save` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
             return cls(

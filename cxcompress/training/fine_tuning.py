@@ -25,6 +25,7 @@ from cxcompress.errors import InputError
 from cxcompress.models import ends, set_weights
 from cxcompress.representation.types import Codebook, SharedKernel, SharedWeights
 from cxcompress.runs import atomic_path, progress
+from cxcompress.training.devices import on_devices, synchronize
 from cxcompress.training.normalization import normalizations
 from cxcompress.training.shared_values import SharedWeightsTrainer
 from cxcompress.training.soft_targets import (
@@ -101,6 +102,7 @@ def fine_tune(
     latent: Mapping[str, NDArray] | None = None,
     seed: int = 0,
     state_folder: str | Path | None = None,
+    strategy: Literal["none", "mirrored"] = "none",
 ) -> FineTuned:
     """Fine-tune shared values (and with `assign="learned"` the indices) with Adam.
 
@@ -127,6 +129,7 @@ def fine_tune(
         seed: Of dropout; the datasets hold that of their order.
         state_folder: Where the state is written, whole or not at all, after every epoch; a later
             call with the same arguments continues there.
+        strategy: `"mirrored"`: on all devices of this machine (`devices.on_devices`).
 
     Returns:
         A `FineTuned`.
@@ -146,7 +149,7 @@ def fine_tune(
             distill=distill, latent=latent, seed=seed, state_folder=state_folder,
             training={"assign": assign, "grid": grid, "label_weight": label_weight},
             rates={"learning_rate": learning_rate, "lr_cumulative": lr_cumulative,
-                   "batch_size": batch_size})
+                   "batch_size": batch_size}, strategy=strategy)
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
@@ -171,7 +174,8 @@ def loss_on(model: keras.Model, data: keras.utils.PyDataset, task: str) -> float
 
 
 def _fine_tune(model, shared, train, val, *, task, epochs, patience, distill, latent,
-               seed, state_folder, training: dict[str, Any], rates: dict[str, Any]) -> FineTuned:
+               seed, state_folder, training: dict[str, Any], rates: dict[str, Any],
+               strategy: str) -> FineTuned:
     loss = KnownLabelLoss(task, from_logits=ends.gives_logits(model) is True)
     labelled, val_labelled = _labelled(train), val is None or _labelled(val)
     for name, data in (("training", train), ("validation", val)):
@@ -189,34 +193,36 @@ def _fine_tune(model, shared, train, val, *, task, epochs, patience, distill, la
         if val_soft is None:
             raise InputError("validation data without labels must come as PartBatches of less "
                              f"than {SOFT_TARGET_BYTES >> 20} MiB of outputs")
-    trainer = SharedWeightsTrainer(
-        model, shared, distill="given" if soft is not None else distill, latent=latent,
-        **training)
-    trainer.compile(optimizer=keras.optimizers.Adam(rates["learning_rate"]),
-                    codebook_optimizer=keras.optimizers.Adam(rates["lr_cumulative"]), loss=loss)
-    _seed(trainer, seed)
-    val_batches = None if val is None else SoftTargetBatches(val, val_soft, val_labelled)
+    with on_devices(strategy):
+        trained = model if strategy == "none" else _twin(model)
+        trainer = SharedWeightsTrainer(
+            trained, shared, distill="given" if soft is not None else distill, latent=latent,
+            **training)
+        trainer.compile(optimizer=keras.optimizers.Adam(rates["learning_rate"]),
+                        codebook_optimizer=keras.optimizers.Adam(rates["lr_cumulative"]), loss=loss)
+        _seed(trainer, seed)
+        val_batches = None if val is None else SoftTargetBatches(val, val_soft, val_labelled)
 
-    state = Path(state_folder) / STATE_FILE if state_folder is not None else None
-    if state is not None and state.exists():
-        found = _read_state(state, trainer, fingerprint)
-        logger.info("fine-tuning continues after epoch %d", found.epochs)
-    else:
-        start = math.nan if val is None else trainer.evaluate(
-            val_batches, verbose=0, return_dict=True)["loss"]
-        if val is not None and not math.isfinite(start):
-            raise InputError("the validation loss of the compressed model is not a number before "
-                             "training; check the data and --preprocessing")
-        best = shared if trainer.starts_exact else trainer.shared_weights()
-        found = _Progress(fingerprint, best, 0, [math.nan], [float(start)])
+        state = Path(state_folder) / STATE_FILE if state_folder is not None else None
+        if state is not None and state.exists():
+            found = _read_state(state, trainer, fingerprint)
+            logger.info("fine-tuning continues after epoch %d", found.epochs)
+        else:
+            start = math.nan if val is None else trainer.evaluate(
+                val_batches, verbose=0, return_dict=True)["loss"]
+            if val is not None and not math.isfinite(start):
+                raise InputError("the validation loss of the compressed model is not a number "
+                                 "before training; check the data and --preprocessing")
+            best = shared if trainer.starts_exact else trainer.shared_weights()
+            found = _Progress(fingerprint, best, 0, [math.nan], [float(start)])
 
-    if val is None:
-        patience = epochs
-    if found.epochs < epochs and not _finished(found, patience):
-        trainer.fit(
-            SoftTargetBatches(train, soft, labelled, epoch=found.epochs + 1),
-            validation_data=val_batches, initial_epoch=found.epochs, epochs=epochs,
-            shuffle=False, verbose=0, callbacks=[_AfterEpoch(found, patience, state)])
+        if val is None:
+            patience = epochs
+        if found.epochs < epochs and not _finished(found, patience):
+            trainer.fit(
+                SoftTargetBatches(train, soft, labelled, epoch=found.epochs + 1),
+                validation_data=val_batches, initial_epoch=found.epochs, epochs=epochs,
+                shuffle=False, verbose=0, callbacks=[_AfterEpoch(found, patience, state)])
     notes = ()
     if found.diverged:
         notes = (f"fine-tuning stopped in epoch {found.epochs}: the loss became NaN at learning "
@@ -225,6 +231,19 @@ def _fine_tune(model, shared, train, val, *, task, epochs, patience, distill, la
         logger.warning(notes[0])
     return FineTuned(found.best, {"loss": found.loss, "val_loss": found.val_loss},
                      found.best_epoch, notes)
+
+
+def _twin(model: keras.Model) -> keras.Model:
+    """The same network with the same weights, its variables where the strategy in force puts them.
+
+    Outside the strategy the model itself still predicts on one device.
+    """
+    twin = type(model).from_config(model.get_config())
+    twin.set_weights(model.get_weights())
+    for layer, momentum in zip(normalizations(twin), normalizations(model), strict=True):
+        layer.momentum = momentum.momentum
+    synchronize(twin)
+    return twin
 
 
 def _finished(found: _Progress, patience: int) -> bool:

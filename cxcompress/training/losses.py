@@ -38,7 +38,10 @@ class MaskedBinaryCrossentropy(keras.losses.Loss):
         self.focus, self.per_image = focus, per_image
 
     def call(self, y_true, y_pred):
-        """Labels `(n, c)` in [0, 1] or NaN, and probabilities `(n, c)`, to one number."""
+        """Labels `(n, c)` in [0, 1] or NaN, and probabilities `(n, c)`, to the mean `(1,)`.
+
+        Not a scalar: Keras shares losses of several devices out only where they have an axis.
+        """
         y_true = ops.cast(y_true, y_pred.dtype)
         known = ops.cast(ops.logical_not(ops.isnan(y_true)), y_pred.dtype)
         truth = ops.where(ops.isnan(y_true), ops.zeros_like(y_true), y_true)
@@ -52,7 +55,7 @@ class MaskedBinaryCrossentropy(keras.losses.Loss):
         loss = known * (truth * present + (1 - truth) * absent)
         count = ops.cast(ops.shape(y_true)[0], y_pred.dtype) if self.per_image else (
             ops.maximum(ops.sum(known), 1.0))
-        return ops.sum(loss) / count
+        return ops.reshape(ops.sum(loss) / count, (1,))
 
 
 def positive_weights(labels: NDArray) -> NDArray[np.float32]:

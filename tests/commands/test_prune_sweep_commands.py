@@ -150,7 +150,7 @@ def test_exemplars_of_the_known_case_and_a_study_of_them(tmp_path, capsys):
 
 
 SWEEP = ["--model", "tiny_cxr", "--data_path", "synthetic:cxr", "--count", "60", "--size", "28",
-         "--epochs", "1"]
+         "--epochs", "1", "--workers", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -159,17 +159,17 @@ def tiny_sweep(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     argv = [*SWEEP, "--seeds", "2", "--treatments", "L1", "L1+uCWS=16", "--sparsities", "0.5",
             "0.9", "--output_path", str(folder)]
-    one, calls = sweep_library.Sweep._one, []
+    one, calls = sweep_library.Sweep.one, []
 
-    def interrupted_once(self, **arguments):
+    def interrupted_once(self, *arguments):
         calls.append(arguments)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return one(self, **arguments)
+        return one(self, *arguments)
 
     path = folder / "prune_sweep" / "tiny_cxr"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep_library.Sweep, "_one", interrupted_once)
+        patch.setattr(sweep_library.Sweep, "one", interrupted_once)
         statuses = [prune_sweep.main(argv)]
         before = PredictionStore.open(path).read(0, "L1@0.5")
         statuses += [prune_sweep.main(argv), prune_sweep.main(argv)]
@@ -232,7 +232,8 @@ def test_retrained_networks_keep_their_zeros(tmp_path):
 def test_trained_networks_are_opened_not_trained(tiny_sweep, tmp_path, capsys):
     path = tiny_sweep[0]
     argv = ["--nets", str(path / "models" / "seed=1.keras"), "--data_path", "synthetic:cxr",
-            "--preprocessing", "0-1", "--treatments", "uUQ", "--levels", "4", "--count"]
+            "--preprocessing", "0-1", "--treatments", "uUQ", "--levels", "4", "--workers", "1",
+            "--count"]
     assert prune_sweep.main([*argv, "60", "--output_path", str(tmp_path)]) == 0
     opened = PredictionStore.open(tmp_path / "prune_sweep" / "seed=1")
     for treatment in ("original", "uUQ@4"):
@@ -251,8 +252,22 @@ def test_trained_networks_are_opened_not_trained(tiny_sweep, tmp_path, capsys):
     (["--sparsities", "1"], "--sparsities 1"), (["--epochs", "0"], "--epochs 0"),
     (["--nets", "none.h5"], "no such file"), (["--data_path", "synthetic:x"], "synthetic:x")])
 def test_a_sweeps_bad_flags_are_refused_and_leave_nothing(tmp_path, capsys, argv, said):
-    assert prune_sweep.main([*argv, "--output_path", str(tmp_path)]) == 2
+    assert prune_sweep.main([*argv, "--workers", "1", "--output_path", str(tmp_path)]) == 2
     assert said in capsys.readouterr().err and not list(tmp_path.rglob("*.h5"))
+
+
+@pytest.mark.slow
+def test_two_workers_store_what_one_process_stores(tiny_sweep, tmp_path):
+    path = tiny_sweep[0]
+    assert prune_sweep.main([
+        *SWEEP[:-2], "--seeds", "2", "--treatments", "L1", "--sparsities", "0.5", "0.9",
+        "--workers", "2", "--output_path", str(tmp_path)]) == 0
+    one, two = (PredictionStore.open(folder) for folder in (
+        path, tmp_path / "prune_sweep" / "tiny_cxr"))
+    for seed in (0, 1):
+        for treatment in ("original", "L1@0.5", "L1@0.9"):
+            assert two.probabilities(seed, treatment) == pytest.approx(
+                one.probabilities(seed, treatment), rel=0.02, abs=1e-4)
 
 
 def test_two_classes_are_too_few(image_folder, tmp_path, capsys):
