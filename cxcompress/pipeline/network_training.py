@@ -13,6 +13,7 @@ over the step that was traced, with weights and optimiser of its own.
 from __future__ import annotations
 
 import gc
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,9 +94,10 @@ class NetworkTrainer:
         keeper = BestCheckpoints(settings.checkpoints)
         callbacks: list[keras.callbacks.Callback] = [keeper]
         if settings.statistics:
+            seen = evenly(study.collection.train, settings.statistics)
+            batches = math.ceil(len(seen) / settings.batch_size)  # of equal size
             callbacks.append(FreshStatistics(PartBatches(
-                evenly(study.collection.train, settings.statistics), study.preprocessing,
-                settings.batch_size), self._step))
+                seen, study.preprocessing, math.ceil(len(seen) / batches)), self._step))
         fitted = fit_classifier(
             model, study.collection, study.preprocessing, epochs=settings.epochs,
             learning_rate=settings.learning_rate, batch_size=settings.batch_size,

@@ -137,12 +137,13 @@ def truncation(stem: Path, networks: Sequence[Mapping], cuts: Sequence[Mapping])
 
 def _points(axes, rows: Sequence[Mapping], x: str) -> None:
     scale = 1e6 if x == "parameters" else 1.0
-    high = max((row["auroc"] for row in rows), default=1.0)
-    for number, row in enumerate(sorted(rows, key=lambda row: row[x])):
+    rows = sorted(rows, key=lambda row: row[x])
+    for number, row in enumerate(rows):
         colour, marker = FAMILIES.get(row["family"], OTHER)
         axes.errorbar(row[x] / scale, row["auroc"], yerr=_ends([row]), fmt=marker, color=colour,
                       markersize=6, capsize=2, elinewidth=0.8)
-        below = row["auroc"] == high or number % 2
+        # Names stand right of their points: out of the way of the next one.
+        below = number + 1 < len(rows) and rows[number + 1]["auroc"] > row["auroc"]
         axes.annotate(row["network"], (row[x] / scale, row["auroc"]), (5, -9 if below else 4),
                       textcoords="offset points", fontsize=6.5)
     if x == "parameters":

@@ -91,7 +91,7 @@ def size_and_latency(stem: Path, rows: Sequence[Mapping]) -> None:
             axes.xaxis.set_minor_locator(NullLocator())
             axes.grid(linewidth=0.4)
         panels[0, 0].set_ylabel("AUROC on test, macro (95% intervals)")
-        panels[0, 0].legend(fontsize=7, title="blocks", title_fontsize=7, loc="lower right")
+        panels[0, 0].legend(fontsize=7, title="blocks", title_fontsize=7, loc="best")
         figure.text(0.99, -0.01, "grey line: nothing is smaller (faster) and better", ha="right",
                     va="top", fontsize=7, color=GREY)
         figure.tight_layout()

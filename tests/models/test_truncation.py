@@ -10,8 +10,8 @@ from cxcompress.errors import InputError
 
 
 def ratios(name: str, side: int = 64, most: int = 3) -> list[float]:
-    """Parameters of the whole, 14 classes, over those of each truncation."""
-    model = models.build(name, (side, side, 1), 14)
+    """Parameters of the whole, 14 classes and 3 channels, over those of each truncation."""
+    model = models.build(name, (side, side, 3), 14)
     counts = [models.truncate(model, dropped).count_params() for dropped in range(1, most + 1)]
     assert counts == [models.truncated_parameters(model, dropped)
                       for dropped in range(1, most + 1)]
