@@ -94,9 +94,25 @@ def flatbuffer(path: str | os.PathLike, plan: str = AUTO) -> bytes:
     """
     container = read_container(path)
     graph = container.graph[chosen_plan(path, container.graph, container.card, plan)]
-    whole = bytearray(_checked_size(path, graph, container.shared))
+    return filled_graph(path, graph, container.shared)
+
+
+def filled_graph(path: str | os.PathLike, graph: Graph, shared: SharedWeights,
+                 threads: int | None = None) -> bytes:
+    """The whole flatbuffer of a graph and its weights.
+
+    Args:
+        path: For messages.
+        graph: Read from a file, so perhaps crafted.
+        shared: The file's weights.
+        threads: As for `filling.fill`.
+
+    Raises:
+        InputError: If the placement is not one, or does not fit the weights or the graph.
+    """
+    whole = bytearray(_checked_size(path, graph, shared))
     with _crafted(path):
-        fill(graph, container.shared, whole)
+        fill(graph, shared, whole, threads)
     return bytes(whole)
 
 
