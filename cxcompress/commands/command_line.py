@@ -16,6 +16,8 @@ from cxcompress.errors import InputError, MissingExtra
 from cxcompress.runs import current_command
 
 INTERRUPTED = 130
+OUT_OF_MEMORY = ("not enough memory: give a smaller --minibatch or --batch_size, fewer or smaller "
+                 "images, or a machine or a limit (ulimit -v) with more; the same command continues")
 MOST_NOTES = 1000
 
 
@@ -122,6 +124,9 @@ def run(
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues where it stopped", file=sys.stderr)
         return INTERRUPTED
+    except MemoryError:
+        print(OUT_OF_MEMORY, file=sys.stderr)
+        return 2
     except BrokenPipeError:
         sys.stderr.close()
         return 0

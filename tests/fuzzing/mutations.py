@@ -160,7 +160,7 @@ def _text(rng: random.Random, image: bytearray, base: Base) -> str:
     start, length, _ = base.spans[name]
     try:
         content = json.loads(bytes(image[start:start + length]))
-    except ValueError:
+    except (ValueError, RecursionError):
         return _payload(rng, image, base)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         content = _node(rng, content)
