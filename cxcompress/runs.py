@@ -260,6 +260,8 @@ class RunFolder:
         if path.exists() and not path.is_dir():
             raise InputError(f"{path}: is a file; give --output_path a folder")
         record_path = path / "run.json"
+        if os.name == "posix" and path.is_dir():  # elsewhere asking for a process may end it
+            remove_orphans(path)
         if path.is_dir() and any(path.iterdir()):
             previous = cls._previous(record_path)
             if previous is None:
@@ -307,8 +309,6 @@ class RunFolder:
 
     def __exit__(self, kind, error, traceback) -> None:
         if kind is None:
-            if os.name == "posix":  # elsewhere asking for a process may end it
-                remove_orphans(self.path)
             self.record["state"] = "done"
             self.write_json("run.json", self.record)
         elif issubclass(kind, InputError):

@@ -17,7 +17,7 @@ from cxcompress.runs import current_command
 
 INTERRUPTED = 130
 OUT_OF_MEMORY = ("not enough memory: give a smaller --minibatch or --batch_size, fewer or smaller "
-                 "images, or a machine or a limit (ulimit -v) with more; the same command continues")
+                 "images, or a machine or limit (ulimit -v) with more; the same command continues")
 MOST_NOTES = 1000
 
 

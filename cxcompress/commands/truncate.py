@@ -206,6 +206,7 @@ def _train(
     opened: Callable[[], Study], arguments: argparse.Namespace, path: Path, dropped: int, seed: int,
 ) -> dict[str, Any]:
     from cxcompress.inspection.grad_cam import feature_layer
+    from cxcompress.models import save_model
     from cxcompress.models.multiply_accumulates import multiply_accumulates
     from cxcompress.training import fit_classifier
 
@@ -218,8 +219,7 @@ def _train(
     record = _record(model, study, arguments.batch_size)
     with atomic_path(path / "predictions" / f"{dropped}-seed{seed}.npz") as temporary:
         record.save(temporary)
-    with atomic_path(path / "models" / f"{dropped}-seed{seed}.h5") as temporary:
-        model.save(temporary, include_optimizer=False)
+    save_model(model, path / "models" / f"{dropped}-seed{seed}.h5")
     side = model.get_layer(feature_layer(model)).output.shape[1:3]
     return {"dropped": dropped, "seed": seed, "parameters": model.count_params(),
             "multiply_accumulates": multiply_accumulates(model),

@@ -2,9 +2,10 @@
 
     python tests/faults/kill_commands.py --kills 200 --seed 0 --folder /tmp/kills
 
-Each command is started on a tiny network, killed, looked at, and started again until it ends by
-itself; then what it left must be what an undisturbed run leaves. Half of the kills come at a random
-time, half just before a random file is opened for writing, renamed or removed. The children are
+Each command is started on a tiny network, killed, looked at, started again and killed again, some
+times; then it is left alone, and what it leaves must be what an undisturbed run leaves. Half of the
+kills come at a random time, half just before a random file is opened for writing, renamed or
+removed. `tune` is compress with fine-tuning, of which there are fewer kills. The children are
 forked from a parent that has imported TensorFlow and never used it, which saves ten seconds each.
 Counts are kept in the folder: the same command goes on. Exit status 1 if anything was found.
 """
@@ -37,11 +38,14 @@ def commands(folder: Path) -> dict[str, list[str]]:
     """The command lines, without --output_path."""
     net, data = str(folder / "net.h5"), str(folder / "images.npz")
     return {
-        "compress": ["compress", "--net", net, "--data_path", data, "--compression", "uCWS",
-                     "--clustercnn", "16", "--clusterfc", "16", "--epochs", "2", "--plans", "none"],
+        "compress": ["compress", "--net", net, "--compression", "uCWS", "--clustercnn", "16",
+                     "--clusterfc", "16", "--plans", "none"],
+        "tune": ["compress", "--net", net, "--data_path", data, "--compression", "uCWS",
+                 "--clustercnn", "16", "--clusterfc", "16", "--epochs", "2", "--plans", "none",
+                 "--internal_ho", "True"],
         "sweep": ["quantizer_sweep", "--net", net, "--data_path", data, "--compressions", "uUQ",
                   "uCWS", "--levels", "16", "4"],
-        "train": ["train", "--data_path", data, "--size", "16", "--epochs", "3", "--batch_size",
+        "train": ["train", "--data_path", data, "--size", "16", "--epochs", "2", "--batch_size",
                   "16"],
     }
 
@@ -193,12 +197,13 @@ def differences(one: dict[str, object], other: dict[str, object]) -> list[str]:
 def disturbed(name: str, argv: list[str], folder: Path, seconds: float, changes: int,
               expected: dict[str, object], rng: random.Random, counts: Counter,
               findings: list[str], kills: int) -> None:
-    """Start, kill and look, until the command ends by itself or `kills` are done."""
+    """Start, kill and look, up to 12 times; then let the command end, and compare."""
     output = folder / "killed"
     shutil.rmtree(output, ignore_errors=True)
     log = folder / "killed.log"
+    chain = min(rng.randrange(4, 13), kills - counts[f"{name}: killed"])
     while True:
-        last = counts[f"{name}: killed"] >= kills
+        last, chain = chain <= 0, chain - 1
         after = at_change = None
         if not last:
             if rng.random() < 0.5:
@@ -270,7 +275,8 @@ def main() -> int:
     parse.add_argument("--kills", type=int, default=200, help="in all (200)")
     parse.add_argument("--seed", type=int, default=0)
     parse.add_argument("--folder", type=Path, required=True, help="for everything; not the results")
-    parse.add_argument("--commands", nargs="+", default=["compress", "sweep", "train"])
+    parse.add_argument("--commands", nargs="+", default=["compress", "sweep", "train", "tune"])
+    parse.add_argument("--minutes", type=float, default=1e9, help="stop after so many, resumably")
     args = parse.parse_args()
     folder = args.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -280,13 +286,15 @@ def main() -> int:
     known = json.loads(state.read_text()) if state.exists() else {"counts": {}, "findings": []}
     counts, findings = Counter(known["counts"]), known["findings"]
     lines = {name: argv for name, argv in commands(folder).items() if name in args.commands}
-    each = -(-args.kills // len(lines))
+    share = {name: 0.3 if name == "tune" else 1.0 for name in lines}
+    end = time.monotonic() + 60 * args.minutes
     rng = random.Random(f"{args.seed}/{sum(counts.values())}")
     for name, argv in lines.items():
+        each = round(args.kills * share[name] / sum(share.values()))
         if counts[f"{name}: killed"] >= each:
             continue
         expected, seconds, changes = undisturbed(argv, folder, name)
-        while counts[f"{name}: killed"] < each:
+        while counts[f"{name}: killed"] < each and time.monotonic() < end:
             disturbed(name, argv, folder, seconds, changes, expected, rng, counts, findings, each)
             state.write_text(json.dumps({"counts": counts, "findings": findings}, indent=1))
             print(dict(counts), len(findings), file=sys.stderr, flush=True)

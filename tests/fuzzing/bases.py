@@ -1,4 +1,4 @@
-"""The containers that fuzzing begins with: tiny, every coder, every type, and laid out to be edited.
+"""The containers that fuzzing begins with: tiny, every coder, every type, easy to edit in place.
 
     for base in all_bases():
         base.image                   # bytes of a sound container

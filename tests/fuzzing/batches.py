@@ -2,9 +2,9 @@
 
     counts = run_cases(examine, cases=10_000, seed=0, state=Path("state.json"))
 
-`examine(random.Random)` returns the name of the outcome, or raises, which is a finding. A child that
-dies, stands still for 5 seconds of processor time or takes too much memory is a finding too: the case is named,
-and the batch goes on behind it. Case i of seed s is drawn from `random.Random(f"{s}/{i}")`.
+`examine(random.Random)` returns the name of the outcome, or raises, which is a finding. A child
+that dies, or stands still for 5 seconds of processor time, is a finding too: the case is named, and
+the batch goes on behind it. Case i of seed s is drawn from `random.Random(f"{s}/{i}")`.
 """
 
 from __future__ import annotations

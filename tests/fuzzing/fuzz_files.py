@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from batches import FINDING, case_random, print_counts, run_cases  # noqa: E402
 from fuzz_containers import ALLOWED_BYTES, _clean, _peak  # noqa: E402
-from mutations import WORDS, _bytes  # noqa: E402
+from mutations import _bytes  # noqa: E402
 
 from cxcompress.data import open_collection  # noqa: E402
 from cxcompress.images import read_image  # noqa: E402
@@ -41,8 +41,8 @@ from cxcompress.images.reading import MAX_PIXELS  # noqa: E402
 
 KINDS = ("images", "dicom", "arrays", "tables")
 CELLS = ("", "0", "1", "-1", "1.0", "nan", "inf", "1e999", "2", "Cardiomegaly", "No Finding", "|",
-         "Hernia|Hernia", "../../etc/passwd", "/etc/passwd", "\0", "\N{DROMEDARY CAMEL}", "x" * 5000,
-         "058Y", "-5", "['normal'", "0" * 400, "Path", '"', "a\nb", "\ud800")
+         "Hernia|Hernia", "../../etc/passwd", "/etc/passwd", "\0", "\N{DROMEDARY CAMEL}",
+         "x" * 5000, "058Y", "-5", "['normal'", "0" * 400, "Path", '"', "a\nb", "\ud800")
 TAGS = {"NumberOfFrames": ("0", "1", "2", "999999999", "-1"), "Rows": (0, 1, 3, 60_000, 65_535),
         "Columns": (0, 1, 7, 60_000, 65_535), "BitsAllocated": (0, 1, 8, 12, 16, 32, 64),
         "BitsStored": (0, 1, 12, 16, 17), "HighBit": (0, 7, 40), "PixelRepresentation": (0, 1, 9),

@@ -246,7 +246,7 @@ def _rebuilt(rng: random.Random, base: Base) -> bytes:
         for _ in range(rng.choice((1, 1, 2))):
             try:
                 _restructured(rng, file, name)
-            except (OSError, RuntimeError, ValueError, KeyError):
+            except (OSError, RuntimeError, ValueError, KeyError, IndexError):
                 break  # the second change does not go with the first
     return sealed(image.getvalue())
 
