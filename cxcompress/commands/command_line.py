@@ -21,6 +21,19 @@ OUT_OF_MEMORY = ("not enough memory: give a smaller --minibatch or --batch_size,
 MOST_NOTES = 1000
 
 
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether an exception, or what it came of, says that there was too little memory.
+
+    Under `ulimit -v` libraries that cannot be mapped raise ImportError.
+    """
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, ImportError | OSError) and any(
+                sign in str(error) for sign in ("failed to map segment", "annot allocate memory"))):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line on standard error, with exit status 2."""
 
@@ -59,6 +72,8 @@ def start_tensorflow() -> None:
 
     Raises:
         MissingExtra: If TensorFlow is not installed.
+        InputError: If it cannot be loaded.
+        MemoryError: If there is too little memory for it.
     """
     if "tensorflow" in sys.modules:
         return
@@ -73,7 +88,12 @@ def start_tensorflow() -> None:
 
             tf.zeros(1)
     except ImportError as error:
-        raise MissingExtra("tensorflow", "train") from error
+        if out_of_memory(error):
+            raise MemoryError from error
+        if isinstance(error, ModuleNotFoundError):
+            raise MissingExtra("tensorflow", "train") from error
+        raise InputError(f"tensorflow is installed but cannot be loaded ({error}); install it "
+                         "again: pip install 'cxcompress[train]'") from error
     finally:
         os.dup2(kept, 2)
         os.close(kept)
