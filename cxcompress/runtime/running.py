@@ -290,7 +290,7 @@ class RuntimeModel:
             float32 `(n, *output_shape)`.
 
         Raises:
-            InputError: If the shape is another, or a value is not finite.
+            InputError: If the shape is another, a value is not finite, or the graph fails.
         """
         inputs = np.asarray(inputs, self._input["dtype"])
         if inputs.shape[1:] != self.input_shape or inputs.ndim != len(self.input_shape) + 1:
@@ -301,7 +301,11 @@ class RuntimeModel:
         outputs = np.empty((len(inputs), *self.output_shape), np.float32)
         for row, one in enumerate(inputs):
             self._interpreter.set_tensor(self._input["index"], one[None])
-            self._interpreter.invoke()
+            try:
+                self._interpreter.invoke()
+            except RuntimeError as error:
+                raise InputError(f"{self.name}: LiteRT cannot run its graph ({str(error):.120}); "
+                                 "get the file again") from error
             outputs[row] = self._interpreter.get_tensor(self._output["index"])[0]
         return outputs
 
