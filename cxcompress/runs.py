@@ -37,6 +37,8 @@ from cxcompress.errors import InputError
 current_command: ContextVar[str] = ContextVar("current_command", default="")
 """The command line that is running, for `run.json`; empty where the library is called."""
 
+_TEMPORARY = re.compile(r"\..*-(\d+)-[a-z0-9_]{8}(\..*)?")
+
 REPORTED_PACKAGES = ("numpy", "h5py", "tensorflow", "keras", "scikit-learn", "pandas")
 
 
@@ -45,7 +47,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends without an exception.
 
     Whatever goes wrong inside, a full disk for one, `path` keeps what it held and the temporary
-    file is removed.
+    file is removed. The content is on the disk before the name is, so that neither a killed
+    process nor lost power leaves part of a file under its final name.
 
     Raises:
         InputError: If the operating system refuses to write; the message names `path`.
@@ -54,7 +57,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix
+            dir=path.parent, prefix=f".{path.stem[:100]}-{os.getpid()}-", suffix=path.suffix
         )
         os.close(handle)
     except OSError as error:
@@ -63,6 +66,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error}); "
@@ -77,6 +82,24 @@ def _umask() -> int:
     return mask
 
 
+def remove_orphans(folder: str | os.PathLike) -> None:
+    """Remove temporary files of `atomic_path` below a folder whose process was killed."""
+    for path in Path(folder).rglob(".*"):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and not _alive(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's
+        return True
+    return True
+
+
 def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
     """Write `content` to `path`, whole or not at all.
 
@@ -87,8 +110,6 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
         data = content.encode() if isinstance(content, str) else content
         with open(temporary, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def to_json(content: Any) -> str:
@@ -252,6 +273,8 @@ class RunFolder:
         if path.exists() and not path.is_dir():
             raise InputError(f"{path}: is a file; give --output_path a folder")
         record_path = path / "run.json"
+        if os.name == "posix" and path.is_dir():  # elsewhere asking for a process may end it
+            remove_orphans(path)
         if path.is_dir() and any(path.iterdir()):
             previous = cls._previous(record_path)
             if previous is None:

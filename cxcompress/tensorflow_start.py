@@ -9,7 +9,7 @@ import ctypes
 import os
 import sys
 
-from cxcompress.errors import MissingExtra
+from cxcompress.errors import InputError, MissingExtra, out_of_memory
 
 # Parameters of mallopt(3), glibc's malloc.h.
 M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -2, -4, -8
@@ -41,6 +41,8 @@ def start_tensorflow() -> None:
 
     Raises:
         MissingExtra: If TensorFlow is not installed.
+        InputError: If it cannot be loaded.
+        MemoryError: If there is too little memory for it.
     """
     if "tensorflow" in sys.modules:
         return
@@ -56,7 +58,12 @@ def start_tensorflow() -> None:
 
             tf.zeros(1)
     except ImportError as error:
-        raise MissingExtra("tensorflow", "train") from error
+        if out_of_memory(error):
+            raise MemoryError from error
+        if isinstance(error, ModuleNotFoundError):
+            raise MissingExtra("tensorflow", "train") from error
+        raise InputError(f"tensorflow is installed but cannot be loaded ({error}); install it "
+                         "again: pip install 'cxcompress[train]'") from error
     finally:
         os.dup2(kept, 2)
         os.close(kept)

@@ -114,3 +114,22 @@ def test_a_folder_that_is_not_a_run_is_never_touched(tmp_path):
 def test_json_has_no_nan_and_no_numpy():
     assert json.loads(to_json({"a": np.nan, "b": np.arange(2), "c": np.float32(0.5)})) == {
         "a": None, "b": [0, 1], "c": 0.5}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="asks the system for processes")
+def test_a_run_killed_before_its_first_file_starts_anew_and_leaves_nothing(tmp_path):
+    """Found by kill -9: a folder of nothing but temporary files was taken for somebody else's."""
+    path = tmp_path / "run"
+    script = ("import os, signal, sys\nfrom cxcompress.runs import atomic_path\n"
+              "with atomic_path(sys.argv[1]):\n    os.kill(os.getpid(), signal.SIGKILL)\n")
+    for name in ("run.json", "results.json"):
+        subprocess.run([sys.executable, "-c", script, str(path / name)])
+    assert len(list(path.rglob(".*"))) == 2
+    with RunFolder.open(path, {"seed": 0}) as folder:
+        with atomic_path(path / "mine.json") as mine:  # of a process that lives
+            mine.write_text("x")
+            RunFolder.open(path, {"seed": 0})
+            assert mine.exists()
+        folder.write_json("results.json", {})
+    assert sorted(entry.name for entry in path.rglob("*") if entry.is_file()) == [
+        "mine.json", "results.json", "run.json"]

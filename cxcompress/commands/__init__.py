@@ -65,7 +65,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
     def command() -> int:
-        return importlib.import_module(f"cxcompress.commands.{argv[0]}").main(argv[1:])
+        try:
+            module = importlib.import_module(f"cxcompress.commands.{argv[0]}")
+        except (ImportError, MemoryError) as error:
+            from cxcompress.commands.command_line import OUT_OF_MEMORY
+            from cxcompress.errors import out_of_memory
+
+            if not out_of_memory(error):
+                raise
+            print(OUT_OF_MEMORY, file=sys.stderr)
+            return 2
+        return module.main(argv[1:])
 
     if argv[0] in GUARDED:
         from cxcompress.commands.guarded import guarded

@@ -198,8 +198,7 @@ def _one_arm(arm: str, seed: int, stages, arguments: argparse.Namespace, path: P
     record = study.record(model, collection.test, arguments.batch_size, f"{arm}, seed {seed}")
     with atomic_path(path / f"predictions_{arm}-seed{seed}.npz") as temporary:
         record.save(temporary)
-    with atomic_path(path / f"{arm}-seed{seed}.h5") as temporary:
-        model.save(temporary, include_optimizer=False)
+    models.save_model(model, path / f"{arm}-seed{seed}.h5")
     return {"stages": [
         {"arm": arm, "seed": seed, "stage": one.name, "frozen": one.frozen, "epochs": one.epochs,
          "images_seen": one.images_seen, "best_epoch": fitted[one.name].best_epoch + 1,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from cxcompress.commands.train import ACTIVATIONS, PREPROCESSINGS
 from cxcompress.errors import InputError
 from cxcompress.reporting.tables import interval, number, text_table
 from cxcompress.runs import RunFolder, WorkUnit, atomic_path
+from cxcompress.search.scheduling import LOCAL, NOT_COMPARED, add_scheduler_flags, workers
 
 if TYPE_CHECKING:
     import keras
@@ -71,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
         "of BatchNormalization on N training images before every validation, so that short "
         "trainings are judged by their own; 0: none (256)")
     add_data_flags(parse)
+    add_scheduler_flags(parse)
     return parse
 
 
@@ -107,29 +110,33 @@ def architecture_study(arguments: argparse.Namespace) -> str:
     """
     check_flags(arguments)
     described = {name: value for name, value in vars(arguments).items()
-                 if name not in ("output_path", "overwrite")}
+                 if name not in NOT_COMPARED}
     start_tensorflow()
     check_networks(arguments)
     from cxcompress.reporting import architecture_figures as figures
 
-    notes: list[str] = []
     slug = re.sub(r"[^A-Za-z0-9]+", "_", Path(arguments.data_path).stem).strip("_")
     path = Path(arguments.output_path) / "architecture_study" / f"{slug}-{arguments.size}px"
+    if arguments.scheduler != LOCAL:  # other machines see other working folders
+        path = path.resolve()
+    text = json.dumps(vars(arguments) | {"path": str(path)})
     with RunFolder.open(path, described, overwrite=arguments.overwrite,
                         extendable=LISTS) as folder:
-        opened = functools.cache(lambda: _sampled(_open(
-            arguments, arguments.data_path, arguments.count, notes), arguments, notes))
-        opened()  # bad data is refused before anything is trained
-        if "pretrained" in arguments.starts:
-            folder.run_units(_pretraining(arguments, path, notes), "Pretraining")
-        trainer = functools.cache(lambda: _trainer(arguments, opened(), arguments.epochs))
-        # Seeds last: networks of one architecture share their traced step.
-        folder.run_units([
-            WorkUnit(f"train/{network}/dropped={dropped}/{start}/seed={seed}", _train,
-                     {"arguments": arguments, "path": path, "trainer": trainer,
-                      "network": network, "dropped": dropped, "start": start, "seed": seed})
-            for network in arguments.networks for dropped in sorted(set(arguments.dropped))
-            for start in arguments.starts for seed in arguments.seeds], "Training")
+        study, notes = _study(text)  # bad data is refused before anything is trained
+        with workers(arguments.scheduler, arguments.workers) as pool:
+            if "pretrained" in arguments.starts:
+                folder.run_units([
+                    WorkUnit(f"pretrain/{network}", _pretrain, {"text": text, "network": network})
+                    for network in arguments.networks], "Pretraining", pool)
+            # Seeds last: networks of one architecture share their traced step.
+            folder.run_units([
+                WorkUnit(f"train/{network}/dropped={dropped}/{start}/seed={seed}", _train,
+                         {"text": text, "network": network, "dropped": dropped, "start": start,
+                          "seed": seed})
+                for network in arguments.networks for dropped in sorted(set(arguments.dropped))
+                for start in arguments.starts for seed in arguments.seeds], "Training", pool)
+        for cached in (_study, _trainer):
+            cached.cache_clear()
         summary = summarise(folder.results(), path, arguments.seed)
         for name in ("networks", "classes", "differences", "correlations"):
             if summary[name]:
@@ -145,7 +152,7 @@ def architecture_study(arguments: argparse.Namespace) -> str:
             figures.pretraining_gain(path / "pretraining_gain", gains, summary["correlations"])
         if cuts:
             figures.truncation(path / "truncation", summary["networks"], cuts)
-        synthetic = opened().collection.synthetic
+        synthetic = study.collection.synthetic
         folder.write_json("results.json", folder.record | summary | {
             "state": "done", "units": folder.results(), "notes": notes, "synthetic": synthetic})
     return _text(summary, notes, synthetic, path)
@@ -204,9 +211,24 @@ def _sampled(study: Study, arguments: argparse.Namespace, notes: list[str]) -> S
     return replace(study, collection=replace(study.collection, train=train.select(np.sort(rows))))
 
 
-def _trainer(arguments: argparse.Namespace, study: Study, epochs: int) -> NetworkTrainer:
+@functools.lru_cache(maxsize=2)
+def _study(text: str, pretraining: bool = False) -> tuple[Study, list[str]]:
+    """The data that JSON arguments describe, opened once a process, and what there is to say."""
+    arguments, notes = argparse.Namespace(**json.loads(text)), []
+    start_tensorflow()
+    if pretraining:
+        return _open(arguments, arguments.pretrain_path, arguments.pretrain_count, notes), notes
+    study = _open(arguments, arguments.data_path, arguments.count, notes)
+    return _sampled(study, arguments, notes), notes
+
+
+@functools.lru_cache(maxsize=2)
+def _trainer(text: str, pretraining: bool = False) -> NetworkTrainer:
+    study, _ = _study(text, pretraining)
+    arguments = argparse.Namespace(**json.loads(text))
     from cxcompress.pipeline.network_training import NetworkTrainer, TrainingSettings
 
+    epochs = pretraining and arguments.pretrain_epochs or arguments.epochs
     return NetworkTrainer(study, TrainingSettings(
         epochs, arguments.lr, arguments.batch_size, arguments.patience, arguments.checkpoints,
         arguments.statistics))
@@ -223,41 +245,36 @@ def _network(arguments: argparse.Namespace, network: str, study: Study, seed: in
         len(study.collection.classes), activation=ACTIVATIONS[study.collection.task])
 
 
-def _pretraining(arguments: argparse.Namespace, path: Path, notes: list[str]) -> list[WorkUnit]:
-    opened = functools.cache(lambda: _open(arguments, arguments.pretrain_path,
-                                           arguments.pretrain_count, notes))
-    trainer = functools.cache(lambda: _trainer(
-        arguments, opened(), arguments.pretrain_epochs or arguments.epochs))
+def _pretrain(text: str, network: str) -> dict[str, Any]:
+    """A work unit: one network trained on the images of pretraining."""
+    trainer = _trainer(text, pretraining=True)
+    from cxcompress import models
 
-    def pretrain(network: str) -> dict[str, Any]:
-        trained = trainer().train(
-            _network(arguments, network, opened(), arguments.seed), arguments.seed)
-        with atomic_path(path / "pretrained" / f"{network}.h5") as temporary:
-            trained.model.save(temporary, include_optimizer=False)
-        return {"network": network} | trained.facts
-
-    return [WorkUnit(f"pretrain/{network}", pretrain, {"network": network})
-            for network in arguments.networks]
+    arguments = argparse.Namespace(**json.loads(text))
+    trained = trainer.train(
+        _network(arguments, network, trainer.study, arguments.seed), arguments.seed)
+    models.save_model(trained.model, Path(arguments.path) / "pretrained" / f"{network}.h5")
+    return {"network": network} | trained.facts
 
 
-def _train(
-    arguments: argparse.Namespace, path: Path, trainer: Callable[[], NetworkTrainer],
-    network: str, dropped: int, start: str, seed: int,
-) -> dict[str, Any]:
+def _train(text: str, network: str, dropped: int, start: str, seed: int) -> dict[str, Any]:
+    """A work unit: one network, whole or truncated, from one start with one seed."""
+    trainer = _trainer(text)
     from cxcompress import models
     from cxcompress.training.transfer import transfer
 
-    model = _network(arguments, network, trainer().study, seed)
+    arguments = argparse.Namespace(**json.loads(text))
+    path = Path(arguments.path)
+    model = _network(arguments, network, trainer.study, seed)
     if start == "pretrained":
         transfer(models.load_model(path / "pretrained" / f"{network}.h5"), model)
     if dropped:
         model = models.truncate(model, dropped)
-    trained = trainer().train(model, seed)
+    trained = trainer.train(model, seed)
     stem = f"{network}-{dropped}-{start}-seed{seed}"
     with atomic_path(path / "predictions" / f"{stem}.npz") as temporary:
         trained.record.save(temporary)
-    with atomic_path(path / "models" / f"{stem}.h5") as temporary:
-        trained.model.save(temporary, include_optimizer=False)
+    models.save_model(trained.model, path / "models" / f"{stem}.h5")
     return {"network": network, "dropped": dropped, "start": start, "seed": seed,
             "predictions": f"predictions/{stem}.npz"} | trained.facts
 

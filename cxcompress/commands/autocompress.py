@@ -15,14 +15,12 @@ from cxcompress.errors import InputError
 from cxcompress.quantization.compression import QUANTIZERS
 from cxcompress.reporting.tables import byte_count, number, text_table
 from cxcompress.runs import RunFolder
-from cxcompress.search.scheduling import LOCAL, add_scheduler_flags, workers
+from cxcompress.search.scheduling import LOCAL, NOT_COMPARED, add_scheduler_flags, workers
 
 EXAMPLE = ("python experiments/autocompress.py --net model.h5 --data_path chest_xray "
            "--margin 0.02 --trials 48 --epochs 12")
 SHOWN = 12
 """Rows of the printed table at most."""
-NOT_COMPARED = ("output_path", "overwrite", "scheduler", "workers", "storage")
-"""Flags that say where and by whom the work is done, not what comes out."""
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -17,6 +17,8 @@ from cxcompress.runs import current_command
 from cxcompress.tensorflow_start import start_tensorflow as start_tensorflow  # for commands
 
 INTERRUPTED = 130
+OUT_OF_MEMORY = ("not enough memory: give a smaller --minibatch or --batch_size, fewer or smaller "
+                 "images, or a machine or limit (ulimit -v) with more; the same command continues")
 MOST_NOTES = 1000
 
 
@@ -94,6 +96,9 @@ def run(
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues where it stopped", file=sys.stderr)
         return INTERRUPTED
+    except MemoryError:
+        print(OUT_OF_MEMORY, file=sys.stderr)
+        return 2
     except BrokenPipeError:
         sys.stderr.close()
         return 0

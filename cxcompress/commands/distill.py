@@ -13,7 +13,7 @@ from cxcompress.commands.command_line import parser, run, start_tensorflow
 from cxcompress.commands.compress import PREPROCESSINGS, class_names
 from cxcompress.errors import InputError
 from cxcompress.reporting.tables import number, text_table
-from cxcompress.runs import RunFolder, WorkUnit, atomic_path
+from cxcompress.runs import RunFolder, WorkUnit
 
 EXAMPLE = ("python experiments/distill.py --teacher vgg16.h5 --student vgg11_eighth "
            "--data_path chest_xray --temperature 4 --seeds 0 1 2")
@@ -161,8 +161,7 @@ def _teacher(opened: Callable, arguments: argparse.Namespace, models: Path, name
         if pruning is not None:
             prune_and_tune(model, study, pruning, arguments.data_seed, arguments.teacher)
         row = _measured(model, study, thresholds)
-        with atomic_path(_teacher_file(models, name)) as temporary:
-            model.save(temporary, include_optimizer=False)
+        modelling.save_model(model, _teacher_file(models, name))
     finally:
         modelling.set_weights(model, weights)
     return {"name": name} | row
@@ -186,8 +185,7 @@ def _one_student(
                      epochs=arguments.epochs, learning_rate=arguments.lr)
     row = _measured(student, study, study.thresholds(student, 32))
     file = models / f"student-{teacher_name.replace(' ', '-')}-seed{seed}.h5"
-    with atomic_path(file) as temporary:
-        student.save(temporary, include_optimizer=False)
+    modelling.save_model(student, file)
     return {"teacher": teacher_name, "seed": seed, "best_epoch": history["best_epoch"]} | row
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from cxcompress.commands.command_line import OneLineParser, run, start_tensorflow
 from cxcompress.errors import InputError
 from cxcompress.reporting.tables import byte_count
-from cxcompress.runs import atomic_path, write_atomic
+from cxcompress.runs import write_atomic
 
 
 def build_parser() -> OneLineParser:
@@ -56,9 +56,5 @@ def export(arguments: argparse.Namespace) -> str:
         from cxcompress import models
 
         model = models.model_from_container(container)
-        with atomic_path(output) as temporary:
-            # Keras goes by the ending, which temporary names do not have.
-            named = Path(f"{temporary}{output.suffix}")
-            model.save(named)
-            named.replace(temporary)
+        models.save_model(model, output)
     return f"{output}  {byte_count(output.stat().st_size)}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cxcompress.commands.command_line import OneLineParser, run, start_tensorflow
 from cxcompress.errors import InputError
-from cxcompress.runs import atomic_path, to_json, write_atomic
+from cxcompress.runs import to_json, write_atomic
 
 EXAMPLE = ("python experiments/import_pathonet.py 0-0-0-256-0.0001-1e-05-5-75-147.1456.h5 "
            "--output_path imported")
@@ -85,8 +85,7 @@ def import_pathonet(arguments: argparse.Namespace) -> str:
             microns_per_pixel=arguments.microns_per_pixel).to_dict(),
         provenance={"model": "pathonet", "imported_from": source.name,
                     "sha256": file_sha256(source)})
-    with atomic_path(target) as temporary:
-        model.save(temporary, include_optimizer=False)
+    models.save_model(model, target)
     write_atomic(card_path, to_json(card.to_dict()))
     return (f"{len(weights)} arrays, {model.count_params():,} parameters\n"
             f"thresholds are PathoNet's defaults ({', '.join(map('{:g}'.format, card.thresholds))})"

@@ -15,7 +15,7 @@ from cxcompress.commands.compress import PREPROCESSINGS, class_names
 from cxcompress.errors import InputError
 from cxcompress.quantization import Compression
 from cxcompress.reporting.tables import byte_count, number, text_table
-from cxcompress.runs import RunFolder, WorkUnit, atomic_path
+from cxcompress.runs import RunFolder, WorkUnit
 
 if TYPE_CHECKING:
     import keras
@@ -217,8 +217,7 @@ def _one_pruning(
         container, size = _container(pruned.model, study, compression)
         file = models / f"{_name(net).replace('/', '-')}-{settings.strategy}-" \
             f"{settings.sparsity:g}-seed{seed}.h5"
-        with atomic_path(file) as temporary:
-            pruned.model.save(temporary, include_optimizer=False)
+        modelling.save_model(pruned.model, file)
         row |= {"net": _name(net), "strategy": settings.strategy, "sparsity": settings.sparsity,
                 "seed": seed, "epochs": pruned.epochs, "best_epoch": pruned.best_epoch,
                 "weights": pruned.weights, "nonzeros": pruned.nonzeros,

@@ -14,7 +14,7 @@ from cxcompress.commands.compress import PREPROCESSINGS
 from cxcompress.errors import InputError
 from cxcompress.reporting.tables import byte_count, number, text_table
 from cxcompress.runs import RunFolder, WorkUnit
-from cxcompress.search.scheduling import LOCAL, add_scheduler_flags, workers
+from cxcompress.search.scheduling import LOCAL, NOT_COMPARED, add_scheduler_flags, workers
 from cxcompress.search.treatments import ORIGINAL, Series, Treatment
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ EXAMPLE = ("python experiments/prune_sweep.py --data_path synthetic:cxr20 --seed
            "--treatments L1 random uUQ L1+uCWS=256")
 SPARSITIES = tuple(round(0.05 * step, 2) for step in range(1, 20))
 LEVELS = (256, 128, 64, 32, 16, 8, 4, 2)
-NOT_COMPARED = ("output_path", "overwrite", "scheduler", "workers")
-"""Flags that say where and by whom the work is done, not what comes out."""
 LISTS = ("treatments", "sparsities", "levels", "seeds", "nets")
 
 

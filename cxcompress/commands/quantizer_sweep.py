@@ -88,6 +88,7 @@ def quantizer_sweep(arguments: argparse.Namespace) -> str:
     path = Path(arguments.output_path) / "quantizer_sweep" / Path(arguments.net).stem
     with RunFolder.open(path, described, overwrite=arguments.overwrite) as folder:
         rows = list(folder.run_units(units, "Quantisers").values())
+        opened()  # for its notes, where an interrupted run had finished all units
         front = pareto_front(rows)
         rows = [row | {"on_front": row in front} for row in rows]
         folder.write_csv("results_quantizer_sweep.csv", rows)

@@ -248,6 +248,7 @@ def judge_and_write(
     best_epoch: int | None = None,
 ) -> str:
     """Judge the model on test, write it with its card, and return what to print."""
+    from cxcompress import models
     from cxcompress.evaluation import evaluate
     from cxcompress.storage import ModelCard
 
@@ -280,8 +281,7 @@ def judge_and_write(
         metrics={"part": part_name,
                  **{key: dataclasses.asdict(value) for key, value in estimates.items()}},
         licence="MIT", synthetic=collection.synthetic)
-    with atomic_path(folder.path / f"{arguments.model}.h5") as temporary:
-        model.save(temporary, include_optimizer=False)
+    models.save_model(model, folder.path / f"{arguments.model}.h5")
     folder.write_json(f"{arguments.model}.card.json", card.to_dict())
     text = [*notes]
     if collection.task == "multilabel":

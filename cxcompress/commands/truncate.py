@@ -215,11 +215,12 @@ def _train(
     trainer: Callable[[], NetworkTrainer], arguments: argparse.Namespace, path: Path, dropped: int,
     seed: int,
 ) -> dict[str, Any]:
+    from cxcompress.models import save_model
+
     trained = trainer().train(_model(arguments.net, dropped, seed), seed)
     with atomic_path(path / "predictions" / f"{dropped}-seed{seed}.npz") as temporary:
         trained.record.save(temporary)
-    with atomic_path(path / "models" / f"{dropped}-seed{seed}.h5") as temporary:
-        trained.model.save(temporary, include_optimizer=False)
+    save_model(trained.model, path / "models" / f"{dropped}-seed{seed}.h5")
     return {"dropped": dropped, "seed": seed} | trained.facts
 
 

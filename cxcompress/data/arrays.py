@@ -19,8 +19,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from cxcompress.data.collection import Collection, Part
 from cxcompress.errors import InputError
 
 PARTS = ("train", "val", "test")
+MOST_CLASSES = 10_000
 
 
 def open_arrays(path: str | PathLike) -> Collection:
@@ -56,14 +56,39 @@ def _load(path) -> dict[str, NDArray]:
         if isinstance(file, np.ndarray):
             raise InputError(f"{path}: one bare array; give an .npz with images and labels")
         with file:
-            return {key: file[key] for key in file.files}
+            _check_sizes(file.zip)
+            arrays = {key: file[key] for key in file.files}
+            return {key: array for key, array in arrays.items() if isinstance(array, np.ndarray)}
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        reason = "it holds Python objects" if "allow_pickle" in str(error) else error
+    except Exception as error:  # zipfile and NumPy raise whatever they stumble on
+        reason = "it holds Python objects" if "allow_pickle" in str(error) else (
+            str(error) or type(error).__name__)
         raise InputError(f"{path}: not an .npz file that can be read ({reason})") from error
+
+
+def _check_sizes(file: zipfile.ZipFile) -> None:
+    """Raise ValueError where an array's header names more bytes than the archive holds of it.
+
+    NumPy takes the memory that a header asks for before it reads on.
+    """
+    for member in file.infolist():
+        if not member.filename.endswith(".npy"):
+            continue
+        with file.open(member) as part:
+            version = np.lib.format.read_magic(part)
+            read = (np.lib.format.read_array_header_1_0 if version == (1, 0)
+                    else np.lib.format.read_array_header_2_0)
+            shape, _, dtype = read(part)
+            if dtype.hasobject:
+                raise ValueError(f"{member.filename}: it holds Python objects")
+            size = dtype.itemsize
+            for side in shape:
+                size *= int(side)
+            if min(shape, default=0) < 0 or size != member.file_size - part.tell():
+                raise ValueError(f"{member.filename}: {shape} of {dtype} is not what it holds")
 
 
 def _medmnist_layout(name: str, arrays: Mapping[str, NDArray]) -> Collection:
@@ -81,9 +106,7 @@ def _medmnist_layout(name: str, arrays: Mapping[str, NDArray]) -> Collection:
                  else 1 + max(int(values.max(initial=0)) for values in labels.values()))
         names = known if (width == len(known) or not multilabel and width < len(known)) else None
     if not multilabel and names is None:
-        top = max((int(values.max(initial=0)) for values in labels.values()
-                   if values.dtype.kind in "iub"), default=0)
-        names = [str(label) for label in range(max(2, top + 1))]
+        names = _numbered(name, labels.values())
     elif names is None:
         names = [str(label) for label in range(next(iter(labels.values())).shape[1])]
     classes = tuple(str(label) for label in names)
@@ -116,8 +139,7 @@ def _table_layout(name: str, arrays: Mapping[str, NDArray]) -> Collection:
     elif multilabel:
         classes = tuple(str(label) for label in range(labels.shape[1]))
     else:
-        top = int(labels.max(initial=0)) if labels.dtype.kind in "iub" else 0
-        classes = tuple(str(label) for label in range(max(2, top + 1)))
+        classes = tuple(_numbered(name, [labels]))
     targets = _targets(f"{name}: labels", labels, n, len(classes), multilabel)
     columns = {}
     for key in ("split", "patient_id", "image_index"):
@@ -141,6 +163,15 @@ def _table_layout(name: str, arrays: Mapping[str, NDArray]) -> Collection:
                       patients_known="patient_id" in columns)
 
 
+def _numbered(name: str, labels: Iterable[NDArray]) -> list[str]:
+    """Names of classes that have none: "0", "1", … up to the highest label."""
+    top = max((int(values.max(initial=0)) for values in labels if values.dtype.kind in "iub"),
+              default=0)
+    if top >= MOST_CLASSES:
+        raise InputError(f"{name}: a label is {top}; there are at most {MOST_CLASSES} classes")
+    return [str(label) for label in range(max(2, top + 1))]
+
+
 def _images(what: str, images: NDArray) -> NDArray:
     """uint8 or uint16 `(n, h, w, c)`."""
     if images.dtype not in (np.uint8, np.uint16):
@@ -155,6 +186,8 @@ def _images(what: str, images: NDArray) -> NDArray:
 
 def _targets(what: str, labels: NDArray, n: int, classes: int, multilabel: bool) -> NDArray:
     """float32 `(n, classes)`, one-hot for integers."""
+    if labels.ndim < 1:
+        raise InputError(f"{what} is a single value; expected one an image")
     if len(labels) != n:
         raise InputError(f"{what} has {len(labels)} rows for {n} images")
     if multilabel:

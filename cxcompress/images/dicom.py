@@ -12,7 +12,6 @@ from os import PathLike
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
 
 from cxcompress.errors import InputError
 from cxcompress.images.reading import MAX_PIXELS
@@ -38,26 +37,49 @@ def read_dicom(path: str | PathLike) -> NDArray:
         dataset = dcmread(path)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except (InvalidDicomError, OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a DICOM file that can be read ({error})") from error
+    except Exception as error:  # of hostile files pydicom raises whatever it stumbles on
+        raise InputError(f"{path}: not a DICOM file that can be read ({_said(error)})") from error
+    try:
+        return _picture(dataset, path)
+    except InputError:
+        raise
+    except Exception as error:  # values are parsed when they are asked for
+        raise InputError(f"{path}: a DICOM file with a field that cannot be used "
+                         f"({_said(error)}); export it again") from error
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _picture(dataset, path) -> NDArray:
     if "PixelData" not in dataset:
         raise InputError(f"{path}: a DICOM file without an image")
     if int(dataset.get("NumberOfFrames", 1) or 1) > 1:
         raise InputError(f"{path}: holds {dataset.NumberOfFrames} frames; give single radiographs")
-    if int(dataset.Rows) * int(dataset.Columns) > MAX_PIXELS:
+    rows, columns = (int(dataset.get(name) or 0) for name in ("Rows", "Columns"))
+    if min(rows, columns) < 1:
+        raise InputError(f"{path}: a DICOM file that does not say how large its image is")
+    if rows * columns > MAX_PIXELS:
         raise InputError(f"{path}: more than {MAX_PIXELS // 10**6} million pixels; give a smaller "
                          "picture")
     try:
         values = dataset.pixel_array
     except Exception as error:  # pydicom's decoders raise whatever their libraries raise
-        raise InputError(f"{path}: its pixels cannot be decoded ({error}); save it uncompressed") \
-            from error
+        raise InputError(f"{path}: its pixels cannot be decoded ({_said(error)}); save it "
+                         "uncompressed") from error
     kind = str(dataset.get("PhotometricInterpretation", "MONOCHROME2"))
     if kind not in GREY:
         return _colour(values, kind, path)
+    if values.ndim != 2:
+        raise InputError(f"{path}: grey, but with pixels of shape {values.shape}; give single "
+                         "radiographs")
     values = (values.astype(np.float64) * float(dataset.get("RescaleSlope", 1) or 1)
               + float(dataset.get("RescaleIntercept", 0) or 0))
     low, high = _window(dataset, values)
+    if not (np.isfinite(values).all() and np.isfinite([low, high]).all()):
+        raise InputError(f"{path}: its rescaling or window gives values that are not finite; "
+                         "export it again")
     bright = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
     if kind == "MONOCHROME1":
         bright = 1 - bright
@@ -79,6 +101,6 @@ def _first(value) -> float | None:
 
 
 def _colour(values: NDArray, kind: str, path) -> NDArray[np.uint8]:
-    if kind != "RGB" or values.ndim != 3 or values.dtype != np.uint8:
+    if kind != "RGB" or values.shape[2:] != (3,) or values.dtype != np.uint8:
         raise InputError(f"{path}: pixels of kind {kind}; give grey or 8-bit RGB images")
     return values

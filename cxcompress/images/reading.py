@@ -51,9 +51,11 @@ def read_image(path: str | PathLike | BinaryIO) -> NDArray:
     with _opened(path, name) as image:
         try:
             image.load()
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise InputError(f"{name}: damaged image ({error}); replace the file") from error
-        return pixels(ImageOps.exif_transpose(image), name)
+            image = ImageOps.exif_transpose(image)
+        except Exception as error:  # Pillow's decoders raise whatever they stumble on
+            raise InputError(f"{name}: damaged image ({error or type(error).__name__}); replace "
+                             "the file") from error
+        return pixels(image, name)
 
 
 def read_picture(path: str | PathLike) -> NDArray:
@@ -154,8 +156,8 @@ def _opened(path, name: str) -> Image.Image:
     except UnidentifiedImageError as error:
         raise InputError(f"{name}: not an image that can be read; give a PNG, JPEG, BMP or TIFF "
                          "file") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise InputError(f"{name}: cannot be opened ({error})") from error
+    except Exception as error:  # as above, of headers
+        raise InputError(f"{name}: cannot be opened ({error or type(error).__name__})") from error
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise InputError(_too_large(name))

@@ -14,6 +14,7 @@ from cxcompress.models.loading import (
     model_from_architecture,
     model_from_container,
 )
+from cxcompress.models.saving import save_model
 from cxcompress.models.truncation import blocks, truncate, truncated_parameters
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "model_from_architecture",
     "model_from_container",
     "names",
+    "save_model",
     "set_weights",
     "truncate",
     "truncated_parameters",

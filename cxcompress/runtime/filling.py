@@ -136,7 +136,12 @@ def fill(graph: Graph, shared: SharedWeights, target: Any, threads: int | None =
     def place(kernel: PlacedKernel) -> None:
         place_kernel(kernel, shared, whole[kernel.offset:kernel.offset + kernel.nbytes])
 
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+    threads = min(threads or os.cpu_count() or 1, len(kernels))
+    if threads < 2:
+        for kernel in kernels:
+            place(kernel)
+        return
+    with ThreadPoolExecutor(threads) as pool:
         list(pool.map(place, sorted(kernels, key=lambda kernel: -kernel.nbytes)))
 
 

@@ -96,9 +96,25 @@ def flatbuffer(path: str | os.PathLike, plan: str = AUTO) -> bytes:
     """
     container = read_container(path)
     graph = container.graph[chosen_plan(path, container.graph, container.card, plan)]
-    whole = bytearray(_checked_size(path, graph, container.shared))
+    return filled_graph(path, graph, container.shared)
+
+
+def filled_graph(path: str | os.PathLike, graph: Graph, shared: SharedWeights,
+                 threads: int | None = None) -> bytes:
+    """The whole flatbuffer of a graph and its weights.
+
+    Args:
+        path: For messages.
+        graph: Read from a file, so perhaps crafted.
+        shared: The file's weights.
+        threads: As for `filling.fill`.
+
+    Raises:
+        InputError: If the placement is not one, or does not fit the weights or the graph.
+    """
+    whole = bytearray(_checked_size(path, graph, shared))
     with _crafted(path):
-        fill(graph, container.shared, whole)
+        fill(graph, shared, whole, threads)
     return bytes(whole)
 
 
@@ -276,7 +292,7 @@ class RuntimeModel:
             float32 `(n, *output_shape)`.
 
         Raises:
-            InputError: If the shape is another, or a value is not finite.
+            InputError: If the shape is another, a value is not finite, or the graph fails.
         """
         inputs = np.asarray(inputs, self._input["dtype"])
         if inputs.shape[1:] != self.input_shape or inputs.ndim != len(self.input_shape) + 1:
@@ -287,7 +303,11 @@ class RuntimeModel:
         outputs = np.empty((len(inputs), *self.output_shape), np.float32)
         for row, one in enumerate(inputs):
             self._interpreter.set_tensor(self._input["index"], one[None])
-            self._interpreter.invoke()
+            try:
+                self._interpreter.invoke()
+            except RuntimeError as error:
+                raise InputError(f"{self.name}: LiteRT cannot run its graph ({str(error):.120}); "
+                                 "get the file again") from error
             outputs[row] = self._interpreter.get_tensor(self._output["index"])[0]
         return outputs
 

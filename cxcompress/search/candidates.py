@@ -162,7 +162,6 @@ class Bench:
         import keras
 
         from cxcompress import models
-        from cxcompress.runs import atomic_path
 
         path = self.folder / "networks" / f"dropped={dropped}.keras"
         if path.exists():
@@ -171,8 +170,7 @@ class Bench:
         keras.utils.set_random_seed(self.seed)
         model = models.truncate(self.model, dropped)
         self._fit(model)
-        with atomic_path(path) as temporary:
-            model.save(temporary, include_optimizer=False)
+        models.save_model(model, path)
         self._networks[dropped] = model
         return model
 

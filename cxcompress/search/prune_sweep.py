@@ -28,7 +28,6 @@ from cxcompress.pipeline.inputs import Study, predict
 from cxcompress.pipeline.sharing import with_estimated_statistics
 from cxcompress.quantization import Compression
 from cxcompress.representation import Codebook, SharedKernel, SharedWeights
-from cxcompress.runs import atomic_path
 from cxcompress.search.prediction_store import PredictionStore, SweepImages, weight_histogram
 from cxcompress.search.treatments import ORIGINAL, Treatment
 from cxcompress.storage import Container, ModelCard, write_container
@@ -277,6 +276,5 @@ def trained_network(
                          activation={"multilabel": "sigmoid",
                                      "multiclass": "softmax"}[study.collection.task])
     fit_classifier(model, study.collection, study.preprocessing, seed=seed, **training)
-    with atomic_path(path) as temporary:
-        model.save(temporary, include_optimizer=False)
+    models.save_model(model, path)
     return model

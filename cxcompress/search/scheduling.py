@@ -31,6 +31,8 @@ MEMORY_SHARE = 0.9
 LOST_WORKERS = 20
 """How often a unit's worker may die before the unit is given up."""
 CONNECTION_SECONDS = 10
+NOT_COMPARED = ("output_path", "overwrite", "scheduler", "workers", "storage")
+"""Flags that say where and by whom a sweep's work is done, not what comes out."""
 _THREAD_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS",
                      "OPENBLAS_NUM_THREADS")
 

@@ -42,6 +42,7 @@ from cxcompress.storage.small_hdf5 import (
     create_file,
     create_group,
     member,
+    open_file,
     read_array,
     read_json,
     write_array,
@@ -60,7 +61,7 @@ AUTO = "auto"
 """Name that stands for the coder with the smallest result."""
 
 MAX_TEXT_BYTES = 64_000_000
-"""Most bytes of the architecture, the card, the index and a placement, each."""
+"""Most bytes of the architecture, the card, the index and a placement, each, in any file."""
 
 MAX_KERNELS = 1 << 16
 MAX_DIMENSIONS = 16
@@ -246,7 +247,7 @@ def _read(file: h5py.File, length: int) -> Container:
     indices = EncodedKernels(index.kernels, buffers).decode()
     kernels = {path: SharedKernel(indices[path], codebook)
                for path, codebook in index.codebook_of.items()}
-    architecture = read_array(file, "architecture", "u1", min(limit, MAX_TEXT_BYTES))
+    architecture = read_array(file, "architecture", "u1", _text_limit(limit))
     plans = member(file, "graph", h5py.Group)
     return Container(
         SharedWeights(codebooks, kernels, _read_unshared(file, index, limit)),
@@ -260,6 +261,11 @@ def _read(file: h5py.File, length: int) -> Container:
 def _limit(length: int) -> int:
     """Most bytes that one dataset of a file of this length may take in memory."""
     return max(1 << 26, 64 * length)
+
+
+def _text_limit(limit: int) -> int:
+    """Most bytes of a text: it takes more as objects than as bytes, so small files hold less."""
+    return min(limit // 16, MAX_TEXT_BYTES)
 
 
 def _weight_limit(length: int) -> int:
@@ -297,7 +303,7 @@ class _Index:
 
     @classmethod
     def read(cls, file: h5py.File, limit: int) -> _Index:
-        content = read_json(file, "index", min(limit, MAX_TEXT_BYTES))
+        content = read_json(file, "index", _text_limit(limit))
         codebooks: list[dict[str, Any]] = [
             {"name": _text(entry["name"]), "k": _integer(entry["k"], 1, representation.MAX_LEVELS),
              "zero": None if entry["zero"] is None else _integer(entry["zero"], 0, entry["k"] - 1),
@@ -486,12 +492,12 @@ class _Reader:
 
 
 def _read_graph(group: h5py.Group, limit: int) -> Graph:
-    placement = read_json(group, "placement", min(limit, MAX_TEXT_BYTES))
+    placement = read_json(group, "placement", _text_limit(limit))
     return Graph(read_array(group, "flatbuffer", "u1", limit).tobytes(), placement)
 
 
 def _read_card(file: h5py.File, limit: int) -> ModelCard:
-    return ModelCard.from_dict(read_json(file, "card", min(limit, MAX_TEXT_BYTES)))
+    return ModelCard.from_dict(read_json(file, "card", _text_limit(limit)))
 
 
 def _attribute(file: h5py.File, name: str) -> str:
@@ -517,7 +523,7 @@ def _opened(path: str | os.PathLike) -> Iterator[tuple[h5py.File, int]]:
     with raw:
         length = check_user_block(raw, path)
         try:
-            with h5py.File(raw, "r") as file:
+            with open_file(raw, length) as file:
                 if _attribute(file, "format") != "cxcompress":
                     raise ValueError("its root attribute format is not cxcompress")
                 yield file, length

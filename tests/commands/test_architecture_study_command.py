@@ -18,8 +18,9 @@ FOLDER = "architecture_study/synthetic_cxr-32px"
 
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory):
-    return ["--networks", "vgg11_eighth", "--data_path", "synthetic:cxr", "--count",
-            "240", "--data_seed", "4", "--train_images", "90", "--size", "32", "--epochs", "2",
+    return ["--workers", "1", "--networks", "vgg11_eighth", "--data_path", "synthetic:cxr",
+            "--count", "240", "--data_seed", "4", "--train_images", "90", "--size", "32",
+            "--epochs", "2",
             "--checkpoints", "2", "--seeds", "0", "1", "--pretrain_path", "synthetic:cxr20",
             "--pretrain_count", "150", "--pretrain_epochs", "1", "--output_path",
             str(tmp_path_factory.mktemp("architectures"))]
@@ -90,7 +91,7 @@ def test_bad_input_is_one_line(arguments, tmp_path, capsys, changed, message):
 
 
 def test_pretrained_needs_to_know_on_what(tmp_path, capsys):
-    assert main(["--starts", "pretrained", "--output_path", str(tmp_path)]) == 2
+    assert main(["--starts", "pretrained", "--workers", "1", "--output_path", str(tmp_path)]) == 2
     assert "--pretrain_path" in capsys.readouterr().err
 
 

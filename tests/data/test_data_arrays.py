@@ -134,3 +134,39 @@ def test_real_files(shared_data):
     assert not set(nih.train.patient_id) & set(nih.test.patient_id)
     pneumonia = open_collection(shared_data / "pneumoniamnist.npz")
     assert pneumonia.classes == ("normal", "pneumonia") and len(pneumonia.test) == 624
+
+
+def _with_header(path, shape: str, descr: str = "'|u1'") -> None:
+    """An archive whose images say that they are of another shape."""
+    import io
+    import struct
+    import zipfile
+
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in {"images": np.zeros((4, 5, 6), np.uint8), "labels": np.arange(4) % 2,
+                            "split": np.array(["train", "train", "val", "test"])}.items():
+            part = io.BytesIO()
+            np.save(part, array)
+            content = part.getvalue()
+            if name == "images":
+                text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}"
+                text = text.encode().ljust(117) + b"\n"
+                content = content[:8] + struct.pack("<H", len(text)) + text + content[128:]
+            archive.writestr(f"{name}.npy", content)
+
+
+@pytest.mark.parametrize("header", [
+    ("(1099511627776,)",), ("(4, 5, 60)",), ("(-4, 5, -6)",), ("(4, 5, 6",), ("('a',)",),
+    ("(4, 5, 6)", "'|V2147483647'"), ("(4, 5, 6)", "'|O'")])
+def test_headers_that_name_another_size_are_refused_before_memory_is_taken(tmp_path, header):
+    """Found by fuzzing: NumPy takes what a header asks for, here up to petabytes."""
+    _with_header(tmp_path / "a.npz", *header)
+    with pytest.raises(InputError, match="a.npz: not an .npz file that can be read"):
+        open_collection(tmp_path / "a.npz")
+
+
+def test_a_label_of_a_billion_makes_no_billion_classes(tmp_path):
+    np.savez(tmp_path / "a.npz", images=np.zeros((2, 4, 4), np.uint8),
+             labels=np.array([0, 10**9]), split=np.array(["train", "test"]))
+    with pytest.raises(InputError, match="a label is 1000000000; there are at most 10000"):
+        open_collection(tmp_path / "a.npz")

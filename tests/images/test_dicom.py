@@ -87,3 +87,21 @@ def test_what_is_refused_in_one_line(tmp_path):
         read_dicom(dicom(tmp_path / "short.dcm", Rows=400))
     with pytest.raises(InputError, match="kind YBR_FULL"):
         read_dicom(dicom(tmp_path / "ybr.dcm", np.zeros((4, 6, 3), np.uint8), "YBR_FULL"))
+
+
+@pytest.mark.parametrize("change", [
+    lambda d: delattr(d, "Rows"), lambda d: setattr(d, "Columns", 0),
+    lambda d: setattr(d, "SamplesPerPixel", 3), lambda d: setattr(d, "RescaleIntercept", "inf"),
+    lambda d: setattr(d, "NumberOfFrames", "99"), lambda d: setattr(d, "BitsAllocated", 12),
+    lambda d: setattr(d, "PixelData", b"1"),
+])
+def test_fields_that_cannot_be_used_are_one_line(tmp_path, change):
+    """Found by fuzzing: pydicom parses fields when they are asked for, and raises anything."""
+    path = dicom(tmp_path / "a.dcm")
+    with pydicom.config.disable_value_validation():
+        dataset = pydicom.dcmread(path)
+        change(dataset)
+        dataset.save_as(path, enforce_file_format=False)
+    with pytest.raises(InputError, match="a.dcm") as caught:
+        read_dicom(path)
+    assert "\n" not in str(caught.value)

@@ -11,6 +11,7 @@ from PIL import Image
 from cxcompress import runtime
 from cxcompress.errors import InputError
 from cxcompress.images import Preprocessing
+from cxcompress.pipeline.execution_plans import CLEARLY_SLOWER
 from cxcompress.runtime.checking import check_inputs, checked_difference, output_difference, summary
 from cxcompress.storage import Graph, read_container, write_container
 from tests.runtime.conftest import noise_images
@@ -44,8 +45,11 @@ def test_auto_is_the_recommended_plan_and_the_report_says_why(compressed):
     card = read_container(path).card
     within = [report for report in result.plans
               if report.difference <= card.metrics["execution"]["tolerance"]]
-    fastest = min(within, key=lambda report: report.seconds)
-    assert card.recommended_plan == fastest.plan == runtime.load(path).plan
+    fastest = min(report.seconds for report in within)
+    nearly = [report.plan for report in within if report.seconds <= CLEARLY_SLOWER * fastest]
+    expected = min(nearly, key=("static_int8", "int8", "float32").index)
+    assert card.recommended_plan == expected == runtime.load(path).plan
+    assert "seconds" not in str(card.metrics["execution"])  # the file's bytes would never repeat
     assert [report.recommended for report in result.plans].count(True) == 1
 
 

@@ -1,0 +1,48 @@
+"""Containers written by the code of each commit that changed what the format may hold.
+
+    python tests/compatibility/make_containers.py
+
+The format's number has been 1 throughout; what changed is what a file of it may hold. Each commit's
+package is taken out of the repository's history and writes the same weights (`weights.py`) with
+the coders it had.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+COMMITS = {
+    "9160d0f": ("first", ["raw", "index_map", "rans"]),
+    "85589b1": ("graphs", ["rans"]),
+    "8359411": ("context", ["context"]),
+    "c206038": ("columns", ["huffman", "sparse_huffman", "sparse_index_map"]),
+    "c73758f": ("calibration", ["rans", "context", "smallest"]),
+}
+WRITE = """
+import sys
+sys.path.insert(0, sys.argv[3])
+from weights import container
+from cxcompress.storage import write_container
+for coder in sys.argv[2].split(","):
+    write_container(f"{sys.argv[1]}-{coder}.h5", container(), coder=coder, overwrite=True)
+"""
+
+
+def main() -> None:
+    for commit, (name, coders) in COMMITS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            archive = subprocess.run(["git", "archive", commit, "cxcompress"],
+                                     cwd=HERE.parents[1], capture_output=True, check=True)
+            subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+            subprocess.run(
+                [sys.executable, "-c", WRITE, HERE / "containers" / name, ",".join(coders), HERE],
+                env=os.environ | {"PYTHONPATH": folder}, check=True)
+
+
+if __name__ == "__main__":
+    main()
