@@ -22,12 +22,12 @@ LINEAR = 0.01
 def bytes_and_shortfall(
     stem: Path, rows: Sequence[Mapping], margin: float, images: int, task: str
 ) -> None:
-    """Every candidate: bytes against the lower bound of its worst class, the front joined.
+    """Every candidate: bytes against what its worst class leaves of the margin, the front joined.
 
     Args:
         stem: Path without suffix.
         rows: `file_bytes`, `shortfall`, `stage` (0: screened on few images), `best_epoch`,
-            `allowed`, `front`, `recommended`.
+            `undecidable`, `front`, `recommended`.
         margin: Non-inferiority margin.
         images: Validation images.
         task: As `Task.name`; says what the metric is.
@@ -60,8 +60,12 @@ def bytes_and_shortfall(
         axes.set_yscale("symlog", linthresh=LINEAR)
         axes.set_xlabel("compressed file [kB], execution plans included")
         metric = "F1" if task == "nuclei" else "AUROC or balanced accuracy"
-        axes.set_ylabel(f"worst class: {metric},\nlower bound of the change + margin {margin:g}")
-        axes.annotate(f"non-inferior on {images} validation images ↑", (0.99, 0), (0, 3),
+        axes.set_ylabel(f"worst class: room left within the margin of {margin:g}\n({metric}, lower "
+                        "bound)")
+        decided = not any(row["undecidable"] for row in rows)
+        said = ("non-inferior on {} validation images" if decided else
+                "fit, though {} validation images do not decide every class")
+        axes.annotate(f"{said.format(images)} ↑", (0.99, 0), (0, 3),
                       xycoords=axes.get_yaxis_transform(), textcoords="offset points", ha="right",
                       fontsize=7, color=GREY)
         axes.margins(y=0.06)
