@@ -64,7 +64,7 @@ def bytes_and_shortfall(
                         "bound)")
         decided = not any(row["undecidable"] for row in rows)
         said = ("non-inferior on {} validation images" if decided else
-                "fit, though {} validation images do not decide every class")
+                "fit; {} images do not decide every class")
         axes.annotate(f"{said.format(images)} ↑", (0.99, 0), (0, 3),
                       xycoords=axes.get_yaxis_transform(), textcoords="offset points", ha="right",
                       fontsize=7, color=GREY)
