@@ -24,7 +24,7 @@ HDF5_SUFFIXES = (".h5", ".hdf5")
 
 
 def save_model(model: keras.Model, path: str | os.PathLike) -> None:
-    """Write a model without its optimiser's state, replacing what the file held.
+    """Write a model, replacing what the file held; `.h5` without its optimiser's state.
 
     Args:
         model: Any.
