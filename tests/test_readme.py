@@ -75,6 +75,8 @@ def test_scripts_commands_and_flags_of_a_page_exist(page, readme_check):
                 for path in (REPOSITORY / "cxcompress" / "commands").glob("*.py")
                 if path.stem in ("command_line", "data_flags") or f"commands.{path.stem}" in source
                 or re.search(rf"\b{path.stem}\b", source))
+            if "add_scheduler_flags" in source:
+                source += (REPOSITORY / "cxcompress" / "search" / "scheduling.py").read_text()
             for flag in re.findall(r"(?<=\s)--(\w+)", step.text.split("#")[0]):
                 assert f'"--{flag}"' in source or f'"{flag}"' in source, (step.text, flag)
 

@@ -1,7 +1,7 @@
 """What handing work units to Dask costs, gains, and survives.
 
 Data: generated weights. Treatment: (1) trivial units, in this process and on local workers;
-(2) units of real work, k-means codebooks of a million weights each, on one and on two workers of
+(2) units of real work, k-means codebooks of 300,000 weights each, on one and on two workers of
 one thread; (3) the same units while a worker is killed (`kill -9`) every few seconds. Measurement:
 seconds a trivial unit beyond this process's; speed-up; whether every unit was done and written
 once, with the results of an undisturbed run. Output: a table, a CSV and a JSON file.
@@ -38,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                    "python experiments/benchmarks/scheduling.py --trivial 10000")
     parse.add_argument("--trivial", type=int, default=10_000, help="trivial units (10000)")
     parse.add_argument("--units", type=int, default=24, help="units of real work (24)")
-    parse.add_argument("--weights", type=int, default=1_000_000, help="weights a unit (1000000)")
-    parse.add_argument("--kill_every", type=float, default=3.0,
-                       help="seconds between the deaths of workers (3)")
+    parse.add_argument("--weights", type=int, default=300_000, help="weights a unit (300000)")
+    parse.add_argument("--kill_every", type=float, default=6.0,
+                       help="seconds between the deaths of workers (6)")
     return run(parse, lambda arguments: print(benchmark(arguments)), argv)
 
 

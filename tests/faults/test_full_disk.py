@@ -13,8 +13,8 @@ import pytest
 
 from cxcompress import models
 from cxcompress.commands import compress
-from cxcompress.commands.command_line import OUT_OF_MEMORY, out_of_memory
-from cxcompress.errors import InputError
+from cxcompress.commands.command_line import OUT_OF_MEMORY
+from cxcompress.errors import InputError, out_of_memory
 from cxcompress.models import save_model
 
 REPOSITORY = Path(__file__).parents[2]

@@ -267,19 +267,21 @@ def test_a_scaled_loss_moves_the_codebooks_by_the_unscaled_gradient(
 
 
 def test_it_trains_under_a_mirrored_strategy(small_network, share, images_and_labels):
-    def train(assign):
+    def train(assign, epochs=2):
         # Adam would blow the rounding of a gradient that is 0 (a bias before a normalisation)
         # up to a whole step; plain gradient descent leaves it rounding.
         model = small_network(dropout=0.0)
-        return trained(model, share(model), images_and_labels, assign=assign, epochs=2,
-                       optimizers=(SGD(0.05), SGD(0.01))).get_weights()
+        weights = trained(model, share(model), images_and_labels, assign=assign, epochs=epochs,
+                          optimizers=(SGD(0.05), SGD(0.01))).get_weights()
+        return np.concatenate([np.ravel(array) for array in weights])
 
     for assign in ("fixed", "learned"):
-        alone = train(assign)
+        start, alone = train(assign, epochs=0), train(assign)
         with tf.distribute.MirroredStrategy(["/cpu:0"]).scope():
             mirrored = train(assign)
-        for one, other in zip(alone, mirrored, strict=True):
-            np.testing.assert_allclose(one, other, atol=1e-4)
+        # Rounding moves a learned weight near a border to the next value, so not bit for bit.
+        apart, moved = np.linalg.norm(mirrored - alone), np.linalg.norm(alone - start)
+        assert moved > 0.05 and apart < 0.05 * moved
 
 
 def test_the_training_step_compiles_with_xla(small_network, share, images_and_labels):
