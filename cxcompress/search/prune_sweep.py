@@ -141,7 +141,7 @@ class Sweep:
         about: dict[str, Any] = {"seed": seed, "series": treatment.series,
                                  "treatment": treatment.name, "level": treatment.level}
         try:
-            if treatment is ORIGINAL:
+            if treatment == ORIGINAL:
                 shared = SharedWeights({}, {}, weights)
                 arrays = dict(zip(("weight_counts", "weight_edges"), weight_histogram(
                     [array for array, _ in kernels.values()]), strict=True))
@@ -156,7 +156,7 @@ class Sweep:
         store.write(seed, treatment.name, record.score, series=treatment.series,
                          level=treatment.level, arrays=arrays, attributes={
                              key: about[key] for key in ("bytes", "space_ratio", "sparsity")})
-        if treatment is ORIGINAL:
+        if treatment == ORIGINAL:
             thresholds = (None if record.task == "multiclass"
                           else tuple(map(float, arrays["thresholds"])))
             estimates = evaluate(record, thresholds=thresholds)
