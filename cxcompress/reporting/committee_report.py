@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,22 @@ from cxcompress.reporting.html import Page
 from cxcompress.reporting.tables import number
 from cxcompress.tasks import Predictions
 
+CAPTIONS = {
+    "class_correlations": "Do rare findings go first? How often a class is trained on, against "
+    "where it first drops, and how much it has lost in the end.",
+    "curves": "Relative change of average precision of the most and the least frequent classes, "
+    "from little to much compression.",
+    "groups": "Frequent, medium and rare classes: mean change at each level.",
+    "overall": "Mean over all classes at each level; a ring marks the first significant drop.",
+    "pairs": "Do findings that are alike go together? Each dot is a pair of classes: how unlike "
+    "their curves are, against how unlike their frequencies are and how often they occur together.",
+    "class_ratios": "How much more often each class occurs among images on which the networks "
+    "disagree than among the others.",
+    "finding_count_ratios": "The same by the number of findings of an image.",
+    "candidates": "Every candidate of the search: bytes against what its worst class leaves of the "
+    "margin.",
+}
+"""What to see in figures of other commands, by the start of their names."""
 MOST_ROWS = 40
 """Of the table of another run."""
 MOST_PAGE_BYTES = 20_000_000
@@ -238,7 +255,7 @@ def _other(page: Page, folder: Path, record: Mapping[str, Any]) -> None:
         page.note(str(note))
     for stem in sorted({path.with_suffix("") for path in folder.rglob("*")
                         if path.suffix in _FORMATS and "units" not in path.parts}):
-        _figure(page, stem, _title(stem))
+        _figure(page, stem, _caption(stem))
     for table in sorted(folder.glob("*.csv")):
         with open(table, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -255,8 +272,19 @@ def _title(stem: Path) -> str:
     return stem.name.replace("_", " ")
 
 
-def _short(value: str | None) -> str:
+def _caption(stem: Path) -> str:
+    """What to see in a figure that another command drew; its name where that is all we know."""
+    for start, says in CAPTIONS.items():
+        if stem.name.startswith(start):
+            return f"{_title(stem)}. {says}"
+    return _title(stem)
+
+
+def _short(text: str | None) -> str:
     try:
-        return f"{float(value):.4g}"
+        value = float(text)
     except (TypeError, ValueError):
-        return str(value or "")
+        return str(text or "")
+    if not math.isfinite(value):
+        return "–" if math.isnan(value) else str(text)
+    return f"{value:,.0f}" if value.is_integer() or abs(value) >= 10_000 else f"{value:.4g}"

@@ -204,18 +204,25 @@ def differences(
 def layer_sensitivity(stem: Path, rows: Sequence[Mapping]) -> None:
     """Per layer, in network order: signal-to-noise of its weights and change of the output.
 
+    The second is left out where it was not measured.
+
     Args:
         stem: Path without suffix.
         rows: Mappings with `kernel`, `sqnr_db`, `output_change`.
     """
+    changes = [100 * row["output_change"] for row in rows]
+    measured = bool(np.isfinite(changes).any())
     with plt.rc_context(STYLE):
-        figure, (upper, lower) = plt.subplots(2, 1, figsize=(6.4, 4.0), sharex=True)
+        figure, panels = plt.subplots(1 + measured, 1, figsize=(6.4, 4.0 if measured else 2.6),
+                                      sharex=True, squeeze=False)
+        upper, lower = panels[0, 0], panels[-1, 0]
         places = np.arange(len(rows))
         finite = [row["sqnr_db"] if np.isfinite(row["sqnr_db"]) else 0 for row in rows]
         upper.bar(places, finite, color=SKY)
         upper.set_ylabel("weight SQNR [dB]")
-        lower.bar(places, [100 * row["output_change"] for row in rows], color=ORANGE)
-        lower.set_ylabel("output change\nfrom this layer alone\n[% of output's sd]")
+        if measured:
+            lower.bar(places, changes, color=ORANGE)
+            lower.set_ylabel("output change\nfrom this layer alone\n[% of output's sd]")
         lower.set_xlabel("layer, in network order")
         if len(rows) <= 30:
             names = [row["kernel"].removesuffix("/kernel") for row in rows]
