@@ -52,7 +52,10 @@ def test_the_tuned_weights_are_what_is_judged_and_stored(trained, assign, tmp_pa
 def test_training_again_uses_validation_images_too(trained):
     once, again = tuned(trained), tuned(trained, retrain=True)
     assert once.tuned.best_epoch == again.tuned.best_epoch > 0
-    assert once.tuned.history == again.tuned.history
+    # Threads add floats in an order of their own: repeats agree to rounding, not to the bit.
+    for losses in ("loss", "val_loss"):
+        np.testing.assert_allclose(
+            once.tuned.history[losses], again.tuned.history[losses], rtol=1e-3, equal_nan=True)
     assert any("trained again" in note for note in again.notes)
     assert not np.array_equal(once.compressed.score, again.compressed.score)
 
