@@ -209,9 +209,10 @@ def _judge(bench, folder: RunFolder, best: Mapping[str, Any], rows, record) -> l
         notes=[*bench.notes, *notes])
     file = folder.path / "recommended" / f"{folder.path.name}-recommended.h5"
     sizes = result.save(file, coder="smallest", overwrite=True)
-    inner = RunFolder(file.parent, folder.record)
+    inner = RunFolder(file.parent, folder.record | {
+        "arguments": _arguments(folder.record["arguments"], candidate, best["best_epoch"])})
     text = write_results(inner, result, sizes, file, bench.provenance["net_bytes"])
-    inner.write_json("run.json", folder.record | {"state": "done"})
+    inner.write_json("run.json", inner.record | {"state": "done"})
     usual = next((row for row in rows if row["candidate"]["compression"] == "uCWS"
                   and row["candidate"]["k"] == 256 and not row["candidate"]["pruned"]), None)
     record |= {"file": str(file.relative_to(folder.path)), "sizes": sizes,
@@ -222,6 +223,18 @@ def _judge(bench, folder: RunFolder, best: Mapping[str, Any], rows, record) -> l
         f", {usual['file_bytes'] / sizes.total:.2f} times smaller than uCWS with 256 shared values "
         f"({byte_count(usual['file_bytes'])})")
     return [f"recommended: {best['name']}: {byte_count(sizes.total)}{gain}", "", text, ""]
+
+
+def _arguments(searched: Mapping[str, Any], candidate, best_epoch: int) -> dict[str, Any]:
+    """What `compress.py` would be told for the recommended file, from the search's arguments."""
+    kept = ("net", "net_sha256", "data_path", "count", "data_seed", "preprocessing", "classes",
+            "margin", "seed")
+    said = {name: searched[name] for name in kept if searched.get(name) is not None}
+    if not best_epoch:  # good enough without: it was not fine-tuned
+        candidate = candidate.untuned
+    tuning = {name: searched[name] for name in ("minibatch", "ptnc")} if candidate.epochs else {}
+    return said | candidate.flags | tuning | (
+        {"dropped": candidate.dropped} if candidate.dropped else {})
 
 
 def _row(row: Mapping[str, Any], on_front: bool, best: bool) -> dict[str, Any]:

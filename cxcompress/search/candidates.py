@@ -90,6 +90,28 @@ class Candidate:
         return ", ".join(parts)
 
     @property
+    def flags(self) -> dict[str, Any]:
+        """Flags of `compress.py`, by name, that say the same; those that have no effect left out.
+
+        A network without its last blocks is compressed as a file of its own.
+        """
+        parsed = {"compression": self.parsed.name}
+        if self.sqnr_db is not None:
+            parsed["sqnr"] = self.sqnr_db
+        else:
+            parsed |= {"clustercnn": self.k, "clusterfc": self.k}
+        if self.pruned:
+            parsed |= {"prcnn": self.pruned, "prfc": self.pruned}
+        if self.lambd is not None:
+            parsed["lambd"] = self.lambd
+        if self.sensitivity != "none":
+            parsed["sensitivity"] = self.sensitivity
+        if self.epochs:
+            parsed |= {"epochs": self.epochs, "learning_rate": self.learning_rate,
+                       "lr_cumulative": self.lr_cumulative, "assign": self.assign}
+        return parsed
+
+    @property
     def untuned(self) -> Candidate:
         """The same without fine-tuning."""
         return dataclasses.replace(self, epochs=0)

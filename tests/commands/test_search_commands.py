@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from cxcompress.commands import autocompress, grid_search
+from cxcompress.commands import autocompress, compress, grid_search
+from cxcompress.quantization import Compression
 from cxcompress.search import candidates
 from cxcompress.storage import is_container, read_card
 
@@ -59,6 +60,23 @@ def test_a_search_resumes_and_leaves_one_file_that_runs(search):
     for name in ("candidates.png", "candidates.svg", "recommended/report.html"):
         assert (path / name).stat().st_size > 1000
     assert not (path / "states").exists() and not (path / "containers").exists()
+    # The file's own report says how it was made, not what the search was asked.
+    told = json.loads((path / "recommended" / "run.json").read_text())["arguments"]
+    assert told["compression"] in results["recommended"] and "trials" not in told
+    assert told["compression"] in (path / "recommended" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("candidate", [
+    candidates.Candidate("uTCQ", sqnr_db=14.0, epochs=3),
+    candidates.Candidate("ECSQ", k=16, pruned=50.0, lambd=1e-5, sensitivity="fisher")])
+def test_a_candidate_is_told_to_compress_as_its_flags(candidate):
+    line = [f"--{name}={value}" for name, value in candidate.flags.items()]
+    told = compress.build_parser().parse_args(line)
+    parsed = Compression.parse(
+        told.compression, clustercnn=told.clustercnn, clusterfc=told.clusterfc, prcnn=told.prcnn,
+        prfc=told.prfc, lambd=told.lambd, sqnr_db=told.sqnr)
+    assert parsed == candidate.parsed
+    assert (told.epochs, told.sensitivity) == (candidate.epochs, candidate.sensitivity)
 
 
 def test_an_interrupted_search_finds_what_an_undisturbed_one_finds(search, tmp_path):
