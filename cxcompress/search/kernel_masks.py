@@ -4,7 +4,9 @@
     pruned = {path: kernel * masks[path] for path, kernel in kernels.items()}
 
 The sparsity is met exactly: floor(sparsity × number of weights) go, over all kernels together
-(global) or in each kernel (layer). Among equal magnitudes the earlier ones go first.
+(global) or in each kernel (layer), and a kernel may lose all its weights: the study counts what
+that does. (`cxcompress.pruning.prune`, for networks that are trained on, refuses that.) Among equal
+magnitudes the earlier ones stay.
 """
 
 from __future__ import annotations
@@ -43,6 +45,8 @@ def kernel_masks(
     Reference: global_unstructured pruning as in Holste et al., "How does pruning impact
     long-tailed multi-label medical image classifiers?" (2023).
     """
+    from cxcompress.pruning.thresholds import keep_largest
+
     if not 0 <= sparsity < 1:
         raise InputError(f"a sparsity is a share of 0 or more and below 1, not {sparsity:g}")
     scores = {}
@@ -52,18 +56,12 @@ def kernel_masks(
         scores[path] = (np.abs(kernel) if score == "L1" else
                         np.random.default_rng((seed, zlib.crc32(path.encode())))
                         .random(np.shape(kernel), np.float32))
-    if scope == "layer":
-        return {path: _largest(values.ravel(), sparsity).reshape(values.shape)
-                for path, values in scores.items()}
-    kept = _largest(np.concatenate([values.ravel() for values in scores.values()]), sparsity)
-    ends = np.cumsum([values.size for values in scores.values()])[:-1]
-    return {path: part.reshape(values.shape)
-            for (path, values), part in zip(scores.items(), np.split(kept, ends), strict=True)}
-
-
-def _largest(scores: NDArray, sparsity: float) -> NDArray[np.bool_]:
-    # The small term keeps 0.7 × 10 from being 6.999…
-    gone = math.floor(sparsity * scores.size + 1e-9)
-    kept = np.ones(scores.size, bool)
-    kept[np.argsort(scores, kind="stable")[:gone]] = False
-    return kept
+    groups = [[path] for path in scores] if scope == "layer" else [list(scores)]
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for group in groups:
+        total = sum(scores[path].size for path in group)
+        # The small term keeps 0.7 × 10 from being 6.999…
+        gone = math.floor(sparsity * total + 1e-9)
+        masks |= zip(group, keep_largest([scores[path] for path in group], total - gone),
+                     strict=True)
+    return {path: masks[path] for path in kernels}

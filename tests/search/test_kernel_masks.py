@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import cxcompress.pruning  # noqa: F401 - loads TensorFlow before hypothesis takes the time
 from cxcompress.errors import InputError
 from cxcompress.search.kernel_masks import SCOPES, SCORES, kernel_masks
 
