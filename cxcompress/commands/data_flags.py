@@ -14,7 +14,7 @@ def add_data_flags(parse: argparse.ArgumentParser) -> None:
         "twice, unknown labels, unreadable images or patients in two parts; without it they are "
         "left out and counted")
     add("--check_pictures", choices=("auto", "pixels", "headers"), default="auto",
-        help="how damaged pictures of a label table are found: pixels decodes each once, headers "
+        help="how damaged pictures of a folder are found: pixels decodes each once, headers "
         "finds truncated ones; auto is pixels for up to 20,000 (auto)")
     add("--uncertain", choices=("ignore", "zeros", "ones"), default="ignore",
         help="what uncertain labels (-1, CheXpert) become: unknown and masked, absent, present "

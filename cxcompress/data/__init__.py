@@ -49,8 +49,8 @@ def open_collection(name_or_path: str | PathLike, *, size: int | None = None,
             (radiographs), the cohort, and the number of images. Recorded collections come whole
             and as they are stored.
         strict, check, uncertain, columns: Of folders with label tables, see
-            `label_tables.Opening`; `strict` also refuses patients who are in two parts of any
-            collection of radiographs.
+            `label_tables.Opening`; `strict` also refuses damaged files of image folders, and
+            patients who are in two parts of any collection of radiographs.
 
     Returns:
         A `Collection`; its val part is None where the source has none.
@@ -128,4 +128,4 @@ def _opened_folder(path: Path, options) -> Collection:
                                (is_cifar100, open_cifar100)):
         if recognised(path):
             return opener(path)
-    return open_image_folder(path)
+    return open_image_folder(path, strict=options.strict, check=options.check)

@@ -26,14 +26,11 @@ from cxcompress.data.collection import Collection, Part
 from cxcompress.data.image_folder import ImageFiles
 from cxcompress.data.intake import Intake
 from cxcompress.errors import InputError
-from cxcompress.images.checking import faults
+from cxcompress.images.checking import decodes, faults
 from cxcompress.images.reading import DICOM_SUFFIXES, SUFFIXES
 from cxcompress.runs import progress
 
 logger = logging.getLogger(__name__)
-
-DECODED_AT_OPENING = 20_000
-"""Up to as many pictures are decoded once while a collection is opened, to find damaged ones."""
 
 OLDEST = 120
 """Ages above this are slips of the pen (ChestX-ray14 has some of 148 to 414 years): unknown."""
@@ -217,9 +214,7 @@ def part_of(
     missing = tuple(name for name, inside in found.items() if inside is None)
     present = [(row, pictures.paths[inside]) for name, row in first.items()
                if (inside := found[name]) is not None]
-    decode = opening.check == "pixels" or (
-        opening.check == "auto" and len(present) <= DECODED_AT_OPENING)
-    bad = faults([path for _, path in present], decode=decode,
+    bad = faults([path for _, path in present], decode=decodes(opening.check, len(present)),
                  watch=lambda results: progress(results, f"Checking {table.name}", len(present)))
     usable = [pair for position, pair in enumerate(present) if position not in bad]
     intake = Intake(rows=len(rows), used=len(usable), rows_without_image=missing,

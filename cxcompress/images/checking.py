@@ -2,6 +2,7 @@
 
     fault("00000013_005.png", decode=True)      # None, or why it cannot be read
     faults(paths, decode=False)                 # {position: reason}, two files at once
+    decodes("auto", len(paths))                 # whether a way to check decodes so many
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ END_MARKERS = {".png": b"IEND", ".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9"}
 
 TAIL_BYTES = 4096
 """Some writers add a few bytes after the end marker."""
+
+DECODED_AT_OPENING = 20_000
+"""Up to as many pictures are decoded once while a collection is opened, to find damaged ones."""
 
 THREADS = 2
 
@@ -62,3 +66,13 @@ def faults(paths: Sequence[Path], *, decode: bool, watch=lambda items: items) ->
     with ThreadPoolExecutor(THREADS) as threads:
         found = watch(threads.map(lambda path: fault(path, decode=decode), paths))
         return {position: reason for position, reason in enumerate(found) if reason is not None}
+
+
+def decodes(check: str, count: int) -> bool:
+    """Whether `count` pictures are decoded to find damaged ones, rather than only opened.
+
+    Args:
+        check: `"pixels"`, `"headers"`, or `"auto"`: pixels of up to 20,000 pictures.
+        count: Pictures.
+    """
+    return check == "pixels" or (check == "auto" and count <= DECODED_AT_OPENING)

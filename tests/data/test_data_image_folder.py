@@ -97,19 +97,45 @@ def test_faults_are_named(tmp_path):
     for file in (tmp_path / "hollow" / "test" / "normal").iterdir():
         file.unlink()
     refused(tmp_path / "hollow", "normal", "no image")
-    build(tmp_path / "damaged")
-    (tmp_path / "damaged" / "train" / "covid" / "bad.png").write_bytes(b"none")
-    refused(tmp_path / "damaged", "bad.png", "not an image")
 
 
-def test_damage_behind_the_header_is_named_when_read(tmp_path):
-    build(tmp_path)
-    path = tmp_path / "train" / "covid" / "x0.png"
+def damaged(root):
+    """A foreign file, and one that is cut behind its header."""
+    build(root)
+    (root / "train" / "covid" / "bad.png").write_bytes(b"none")
+    path = root / "train" / "covid" / "x0.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:1000])
-    collection = open_collection(tmp_path)
-    with pytest.raises(InputError, match="x0.png"):
-        collection.train.images[0]
+    return root
+
+
+@pytest.mark.parametrize("check", ["pixels", "headers", "auto"])
+def test_damaged_images_are_skipped_and_counted(tmp_path, check, caplog):
+    collection = open_collection(damaged(tmp_path), check=check)
+    assert len(collection.train) == 5 and len(collection.test) == 6
+    assert "train/covid/x0.png" not in collection.train.image_id
+    assert (collection.intake.files, collection.intake.used) == (13, 11)
+    assert "2 of 13 images cannot be read and are skipped; the first: " in caplog.text
+    assert "bad.png" in caplog.text and "not an image" in caplog.text
+    for image, label in zip(collection.train.images, collection.train.labels, strict=True):
+        assert image[0, 0] // 100 == label.argmax()
+
+
+def test_strict_refuses_damaged_images(tmp_path):
+    with pytest.raises(InputError, match=r"2 unreadable images; the first: .*bad\.png"):
+        open_collection(damaged(tmp_path), strict=True)
+
+
+def test_a_class_without_a_readable_image_is_refused(tmp_path):
+    build(tmp_path)
+    for file in (tmp_path / "test" / "normal").iterdir():
+        file.write_bytes(b"none")
+    refused(tmp_path, "test/normal: none of its images can be read", "x0.png")
+    build(tmp_path / "flat", parts=("one",), n=2)
+    refused_folder = tmp_path / "flat" / "one" / "covid"
+    for file in refused_folder.iterdir():
+        file.write_bytes(b"none")
+    refused(refused_folder, "none of its images can be read")
 
 
 def test_real_folder(shared_data):
