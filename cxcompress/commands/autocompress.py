@@ -187,8 +187,8 @@ def run_search(arguments: argparse.Namespace, path: Path, search) -> str:
         raise InputError(
             f"--margin {arguments.margin:g}: none of {len(table)} candidates is non-inferior on "
             f"validation; the nearest, {row['name']} of {byte_count(row['file_bytes'])}, misses "
-            f"by {row['shortfall']:.4f} in {row['worst']}{limits}; give a larger margin, more "
-            "--trials or --epochs, or wider limits, and --overwrite")
+            f"by {row['shortfall_alone']:.4f} in {row['worst']}{limits}; give a larger margin, "
+            "more --trials or --epochs, or wider limits, and --overwrite")
     return "\n".join(lines)
 
 
@@ -200,6 +200,9 @@ def _judge(bench, folder: RunFolder, best: Mapping[str, Any], rows, record) -> l
 
     candidate = Candidate(**best["candidate"])
     notes = [f"chosen on validation among {len(rows)} candidates: {best['name']}"]
+    if not best["feasible"]:
+        notes.append("on validation it is non-inferior taken alone, but not with intervals widened "
+                     "for the choice among so many: no candidate is; expect less on test")
     if best["undecidable"]:
         notes.append("validation images could not decide " + ", ".join(best["undecidable"])
                      + ": there only a fall by more than the margin was excluded")

@@ -64,6 +64,7 @@ def grid_search(arguments: argparse.Namespace) -> str:
                                              {"bench": bench, "dropped": 0})], "Network", pool)
         found = folder.run_units([
             WorkUnit(candidate.name, measure, {"bench": bench, "images": None,
+                                               "among": len(candidates),
                                                "candidate": dataclasses.asdict(candidate)})
             for candidate in candidates], "Grid", pool)
         plans = network["network/dropped=0"]

@@ -61,7 +61,7 @@ def bytes_and_shortfall(
         axes.set_xlabel("compressed file [kB], execution plans included")
         metric = "F1" if task == "nuclei" else "AUROC or balanced accuracy"
         axes.set_ylabel(f"worst class: room left within the margin of {margin:g}\n({metric}, lower "
-                        "bound)")
+                        "bound, widened for the choice)")
         decided = not any(row["undecidable"] for row in rows)
         said = ("non-inferior on {} validation images" if decided else
                 "fit; {} images do not decide every class")

@@ -129,9 +129,10 @@ def bench_of(text: str) -> Bench:
     return Bench(**json.loads(text))
 
 
-def measure(bench: str, candidate: Mapping[str, Any], images: int | None) -> dict[str, Any]:
+def measure(bench: str, candidate: Mapping[str, Any], images: int | None,
+            among: int) -> dict[str, Any]:
     """A work unit: `Bench.measure` of the bench that JSON describes."""
-    return bench_of(bench).measure(Candidate(**candidate), images)
+    return bench_of(bench).measure(Candidate(**candidate), images, among)
 
 
 def prepare_network(bench: str, dropped: int) -> dict[str, Any]:
@@ -171,10 +172,10 @@ class SmallestFile:
         return {row["dropped"]: row for row in found.values()}
 
     def _measured(self, candidates: Sequence[Candidate], stage: int, pool: UnitPool | None,
-                  images: int | None = None) -> list[dict[str, Any]]:
+                  images: int | None = None, among: int = 1) -> list[dict[str, Any]]:
         units = [WorkUnit(f"stage={stage}/{candidate.name}", measure,
                           {"bench": self.bench, "candidate": dataclasses.asdict(candidate),
-                           "images": images})
+                           "images": images, "among": among})
                  for candidate in dict.fromkeys(candidates)]
         found = self.folder.run_units(
             units, "Screens" if stage == 0 else f"Fine-tuning, rung {stage}", pool)
@@ -268,12 +269,14 @@ class SmallestFile:
             # Confirmed whatever is found: the smallest, and the one that passed best.
             doubtful += [smallest, min(passed, key=lambda row: row["shortfall"])]
         parts = RUNGS if settings.epochs else (1,)
+        # As many files as could be chosen: halves of the first rung go on.
+        among = sum(math.ceil(len(doubtful) / 2**rung) for rung in range(len(parts)))
         for stage, part in enumerate(parts, start=1):
             epochs = math.ceil(settings.epochs / part)
             rows += self._measured([dataclasses.replace(
                 Candidate(**row["candidate"]), epochs=epochs,
                 learning_rate=settings.learning_rate, lr_cumulative=settings.lr_cumulative)
-                for row in doubtful], stage, pool)
+                for row in doubtful], stage, pool, among=among)
             found = recommended(rows)
             latest = [row for row in rows if row["stage"] == stage and not row["feasible"]]
             doubtful = [row for row in best_first(latest)
@@ -338,9 +341,17 @@ def judged_on_all(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def recommended(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The smallest allowed file whose worst class misses nothing on all validation images."""
-    fit = [row for row in judged_on_all(rows) if row["feasible"] and row["allowed"]]
-    return min(fit, key=lambda row: (row["bytes"], row["shortfall"]), default=None)
+    """The smallest allowed file whose worst class misses nothing on all validation images.
+
+    Where none is left with intervals widened for the choice, the one with the most room of those
+    that miss nothing when taken alone.
+    """
+    judged = [row for row in judged_on_all(rows) if row["allowed"]]
+    fit = [row for row in judged if row["feasible"]]
+    if fit:
+        return min(fit, key=lambda row: (row["bytes"], row["shortfall"]))
+    return min((row for row in judged if row["shortfall_alone"] < 0),
+               key=lambda row: (row["shortfall"], row["bytes"]), default=None)
 
 
 def nearest(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
