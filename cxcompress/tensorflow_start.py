@@ -16,7 +16,7 @@ M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -2, -4, -8
 KEPT_FREE_BYTES = 256 * 2**20
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let glibc keep freed memory for the next step instead of giving it back to the system.
 
     TensorFlow 2.21 sets `M_TRIM_THRESHOLD` to 128 kB as soon as a Python dataset is read, which
@@ -46,7 +46,7 @@ def start_tensorflow() -> None:
     """
     if "tensorflow" in sys.modules:
         return
-    _keep_freed_memory()
+    keep_freed_memory()
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
