@@ -13,7 +13,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,7 +35,8 @@ from cxcompress.representation import (
     SharedWeights,
 )
 from cxcompress.runs import write_atomic
-from cxcompress.storage.model_card import ModelCard, plain_json
+from cxcompress.storage.graphs import PLAN_NAME, Graph, packed_graphs, unpacked_graphs
+from cxcompress.storage.model_card import ModelCard
 from cxcompress.storage.small_hdf5 import (
     Unfit,
     create_file,
@@ -77,27 +77,9 @@ _BUFFERS = {"raw": "u1", "index_map": "u1",
             "sparse_index_map_counts": "<u4", "sparse_index_map_tables": "u1"}
 _UNSHARED_DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64",
                     "int64", "float16", "float32", "float64")
-_PLAN_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
 _CRAFTED = (ValueError, TypeError, KeyError, IndexError, OSError, RuntimeError, OverflowError,
             AttributeError)
 """What h5py, zlib, json and our own checks raise on a file that is not what it says."""
-
-
-@dataclass(frozen=True)
-class Graph:
-    """One execution plan: a flatbuffer without its kernels, and where these go.
-
-    Args:
-        flatbuffer: The graph's bytes.
-        placement: JSON: where each kernel goes, in which axis order and scale.
-    """
-
-    flatbuffer: bytes
-    placement: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self):
-        object.__setattr__(self, "flatbuffer", bytes(self.flatbuffer))
-        object.__setattr__(self, "placement", plain_json(self.placement))
 
 
 @dataclass(frozen=True)
@@ -122,7 +104,7 @@ class Container:
     def __post_init__(self):
         object.__setattr__(self, "graph", dict(self.graph or {}))
         for name in self.graph:
-            if not _PLAN_NAME.fullmatch(name):
+            if not PLAN_NAME.fullmatch(name):
                 raise ValueError(f"a plan name is of letters, digits and _. Received: {name!r}")
 
 
@@ -248,11 +230,10 @@ def _read(file: h5py.File, length: int) -> Container:
     kernels = {path: SharedKernel(indices[path], codebook)
                for path, codebook in index.codebook_of.items()}
     architecture = read_array(file, "architecture", "u1", _text_limit(limit))
-    plans = member(file, "graph", h5py.Group)
     return Container(
         SharedWeights(codebooks, kernels, _read_unshared(file, index, limit)),
         architecture.tobytes().decode(),
-        {name: _read_graph(member(plans, name, h5py.Group), limit) for name in plans},
+        _read_graphs(file, length),
         _read_card(file, limit),
         _attribute(file, "compression"),
     )
@@ -377,11 +358,8 @@ def _image(container: Container, encoded: EncodedKernels) -> bytes:
             _write_unshared(file, shared.unshared))
         write_json(file, "index", index.to_json())
         _write_bytes(file, "architecture", container.architecture.encode())
-        plans = create_group(file, "graph")
-        for name, graph in sorted(container.graph.items()):
-            group = create_group(plans, name)
-            _write_bytes(group, "flatbuffer", graph.flatbuffer)
-            write_json(group, "placement", graph.placement)
+        if container.graph:
+            write_array(file, "graphs", packed_graphs(container.graph), deflate=False)
         write_json(file, "card", container.card.to_dict())
     return sealed(image.getvalue())
 
@@ -491,9 +469,24 @@ class _Reader:
             raise ValueError(f"{self.name} holds more than the index lists")
 
 
-def _read_graph(group: h5py.Group, limit: int) -> Graph:
-    placement = read_json(group, "placement", _text_limit(limit))
-    return Graph(read_array(group, "flatbuffer", "u1", limit).tobytes(), placement)
+def _read_graphs(file: h5py.File, length: int) -> dict[str, Graph]:
+    limit = _limit(length)
+    if _has(file, "graphs"):
+        return unpacked_graphs(read_array(file, "graphs", "u1", length), limit, _text_limit(limit))
+    if not _has(file, "graph"):
+        return {}
+    plans = member(file, "graph", h5py.Group)  # format 1: two datasets a plan
+    graphs = {}
+    for name in plans:
+        group = member(plans, name, h5py.Group)
+        graphs[name] = Graph(read_array(group, "flatbuffer", "u1", limit).tobytes(),
+                             read_json(group, "placement", _text_limit(limit)))
+    return graphs
+
+
+def _has(file: h5py.File, name: str) -> bool:
+    """Whether there is such a link, wherever it leads."""
+    return bool(file.id.links.exists(name.encode()))
 
 
 def _read_card(file: h5py.File, limit: int) -> ModelCard:
@@ -551,7 +544,8 @@ def _sizes(file: h5py.File, index: _Index, length: int) -> ContainerSizes:
         "streams": stored("kernels", of=lambda name: not name.endswith(("_tables", "_states"))),
         "tables": stored("kernels", of=lambda name: name.endswith("_tables")),
         "states": stored("kernels", of=lambda name: name.endswith("_states")),
-    } | {name: stored(name) for name in ("codebooks", "unshared", "architecture", "graph", "card")}
+    } | {name: stored(name) for name in ("codebooks", "unshared", "architecture", "card")}
+    parts["graph"] = stored("graph", "graphs")
     kernels = {path: KernelSize(kernel.size, kernel.bits, kernel.coder)
                for path, kernel in index.kernels.items()}
     return ContainerSizes(**parts, kernels=kernels, total=length,

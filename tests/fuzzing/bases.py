@@ -26,6 +26,7 @@ from cxcompress.quantization import Compression, share_weights
 from cxcompress.representation import Codebook, SharedKernel, SharedWeights
 from cxcompress.runtime.filling import PlacedKernel, graph_without_kernels
 from cxcompress.storage import Container, ModelCard, read_container, write_container
+from cxcompress.storage.graphs import unpacked_graphs
 from cxcompress.storage.small_hdf5 import create_file, create_group
 from cxcompress.storage.user_block import USER_BLOCK_SIZE, sealed
 
@@ -58,11 +59,12 @@ class Base:
 def all_bases() -> list[Base]:
     """Every coder's container, one whose kernels have a coder each, and the kept corpus."""
     container = tiny_container()
+    one_graph = _written(with_graph_alone(container), "raw")
     coders = ("raw", "index_map", "rans", "context", "huffman", "sparse_huffman",
               "sparse_index_map", "smallest")
     bases = [_base(coder, _written(one_kernel(container), coder)) for coder in coders[:-1]]
     bases += [_base("whole", _written(container, "rans")),
-              _base("graph", _written(with_graph_alone(container), "raw")),
+              _base("graph", one_graph), _base("graph of format 1", _of_format_1(one_graph)),
               _base("smallest", _written(container, "smallest")),
               _base("trellis", _written(trellis_container(), "context")),
               _base("deflated", _written(container, "rans"), rewrite=False)]
@@ -137,6 +139,22 @@ def _written(container: Container, coder: str) -> bytes:
         path = Path(folder) / "model.h5"
         write_container(path, container, coder=coder)
         return path.read_bytes()
+
+
+def _of_format_1(image: bytes) -> bytes:
+    """The same with two datasets a plan, as files of format 1 have them."""
+    target = io.BytesIO(image)
+    with h5py.File(target, "r+") as file:
+        stored = file["graphs"][()]
+        del file["graphs"]
+        for name, graph in unpacked_graphs(stored, 1 << 26, 1 << 22).items():
+            group = create_group(file.require_group("graph"), name)
+            group.create_dataset("flatbuffer", data=np.frombuffer(graph.flatbuffer, np.uint8),
+                                 track_times=False)
+            text = json.dumps(graph.placement).encode()
+            group.create_dataset("placement", data=np.frombuffer(text, np.uint8),
+                                 track_times=False)
+    return sealed(target.getvalue())
 
 
 def _is_sound(path: Path) -> bool:

@@ -35,6 +35,7 @@ from cxcompress.errors import InputError  # noqa: E402
 from cxcompress.representation import index_dtype  # noqa: E402
 from cxcompress.runtime.running import filled_graph  # noqa: E402
 from cxcompress.storage import Container, read_card, read_container, read_sizes  # noqa: E402
+from cxcompress.storage.graphs import unpacked_graphs  # noqa: E402
 
 ALLOWED_BYTES = 32 << 20
 """On top of 3 × the declared size: look-up tables of the coders, and Python's own."""
@@ -170,7 +171,12 @@ def declared_bytes(image: bytes) -> int:
             total += sum(sizes)
             index = json.loads(file["index"][()].tobytes())
             total += 4 * sum(math.prod(entry["shape"]) for entry in index["kernels"])
-            for plan in file["graph"].values():
+            if "graphs" in file:
+                stored = file["graphs"][()].tobytes()
+                total += int.from_bytes(stored[:8], "little")
+                total += sum(graph.placement["bytes"] for graph in unpacked_graphs(
+                    np.frombuffer(stored, np.uint8), 1 << 26, 1 << 22).values())
+            for plan in file.get("graph", {}).values():
                 total += json.loads(plan["placement"][()].tobytes())["bytes"]
     except Exception:  # a hostile file: what could be read counts
         pass

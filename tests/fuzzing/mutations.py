@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import lzma
 import random
 import struct
 import zlib
@@ -54,6 +55,8 @@ def mutated(rng: random.Random, bases: list[Base]) -> tuple[bytes, str, Base]:
         image = _unsealed(rng, base, bases)
         whole = any(image == other.image for other in bases)
         return image, VALID if whole else REFUSED, base
+    if kind < 0.16 and "graphs" in base.spans:
+        return _other_graphs(rng, base), SAME, base
     if kind < 0.97:
         image, law = bytearray(base.image), SAME
         for _ in range(1 + (rng.random() < 0.4) + (rng.random() < 0.1)):
@@ -151,6 +154,52 @@ def _inside_zlib(rng: random.Random, stored: bytes) -> bytes | None:
     if head:
         return len(body).to_bytes(4, "little") + body + inflate.unused_data
     return body
+
+
+def _other_graphs(rng: random.Random, base: Base) -> bytes:
+    """Change what the stream of graphs unpacks to, or says that it unpacks to."""
+    start, length, _ = base.spans["graphs"]
+    stored = base.image[start:start + length]
+    content = bytearray(lzma.decompress(stored[8:]))
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        end = 4 + int.from_bytes(content[:4], "little")
+        kind = rng.random()
+        if kind < 0.6:
+            try:
+                listed = _node(rng, json.loads(bytes(content[4:end])))
+            except (ValueError, RecursionError):
+                break
+            text = json.dumps(listed).encode("utf-8", "surrogatepass")
+            if rng.random() < 0.08:
+                text = text.replace(rng.choice((b"1", b"2", b'"', b"0")),
+                                    rng.choice(BARE).encode("latin-1"), 1)
+            content[:end + -end % 4] = (len(text).to_bytes(4, "little") + text
+                                        + bytes(-len(text) % 4))
+        elif kind < 0.8:
+            place = rng.randrange(len(content))
+            content[place] = rng.choice((0, 1, 127, 128, 255, rng.randrange(256)))
+        elif kind < 0.9:
+            content[:4] = struct.pack("<Q", rng.choice(WORDS))[:4]
+        elif rng.random() < 0.5:
+            del content[rng.randrange(4, len(content)):]
+        else:
+            content += bytes(rng.choice((1, 4, 1 << 16, 1 << 22)))
+    size = len(content) if rng.random() < 0.9 else rng.choice(
+        (*WORDS, len(content) + 1, len(content) - 1))
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0,
+                "dict_size": rng.choice((1 << 12, 1 << 20, 1 << 22, 1 << 22, 1 << 26))}]
+    check = rng.choice((lzma.CHECK_NONE, lzma.CHECK_NONE, lzma.CHECK_CRC32, lzma.CHECK_SHA256))
+    stream = bytearray(lzma.compress(bytes(content), lzma.FORMAT_XZ, check, filters=filters))
+    if rng.random() < 0.2:
+        stream[rng.randrange(len(stream))] ^= 1 << rng.randrange(8)
+    if rng.random() < 0.05:
+        stream += rng.choice((bytes(4), bytes(stream), b"x"))
+    image = io.BytesIO(base.image)
+    with h5py.File(image, "r+") as file:
+        del file["graphs"]
+        file.create_dataset("graphs", data=np.frombuffer(
+            struct.pack("<Q", size % (1 << 64)) + stream, np.uint8), track_times=False)
+    return sealed(image.getvalue())
 
 
 def _text(rng: random.Random, image: bytearray, base: Base) -> str:
@@ -268,7 +317,8 @@ def _restructured(rng: random.Random, file: h5py.File, name: str) -> None:
         file.attrs.pop(rng.choice(list(file.attrs) or ["none"]), None)
         return
     if change == 2:
-        file.create_group(rng.choice(["graph/x", "graph/a-b", "kernels/x", "deep/" * 200 + "x"]))
+        file.create_group(rng.choice(["graph/x", "graph/a-b", "graphs", "kernels/x",
+                                      "deep/" * 200 + "x"]))
         return
     if name not in file:
         return

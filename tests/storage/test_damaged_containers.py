@@ -93,7 +93,7 @@ def test_a_newer_format_asks_for_an_upgrade(path):
     content = bytearray(path.read_bytes())
     content[8] = 3
     refused(path, bytes(content),
-            r"written by a newer cxcompress \(format 3, this reader knows 1\): upgrade")
+            r"written by a newer cxcompress \(format 3, this reader knows 2\): upgrade")
 
 
 # Crafted files: the checksum is right, the content is not.
@@ -196,7 +196,15 @@ CRAFTED = {
     "chunks that are not one": replace("kernels/rans_words", np.zeros(64, np.uint32),
                                        chunks=(8,)),
     "group missing": lambda f: f.__delitem__("unshared"),
-    "graph of another name": lambda f: f.move("graph/int8", "graph/a-b"),
+    "graphs that are not": replace("graphs", np.zeros(40, np.uint8)),
+    "graphs of another type": replace("graphs", np.zeros(40, np.float32)),
+    "graphs behind a link": lambda f: (f.__delitem__("graphs"), f.__setitem__(
+        "graphs", h5py.SoftLink("/nowhere"))),
+    "graphs of format 1 behind a link": lambda f: (f.__delitem__("graphs"), f.__setitem__(
+        "graph", h5py.SoftLink("/nowhere"))),
+    "a graph of format 1 of another name": lambda f: (f.__delitem__("graphs"), write_json(
+        f.create_group("graph/a-b"), "placement", {}), write_array(
+        f["graph/a-b"], "flatbuffer", np.zeros(9, np.uint8))),
     "external link": external_link,
     "soft link": soft_link,
     "external storage": external_storage,

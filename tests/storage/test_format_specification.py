@@ -1,10 +1,11 @@
-"""A reader written from `FORMAT.md` alone, without this package: h5py, NumPy and zlib."""
+"""A reader written from `FORMAT.md` alone, without this package: h5py, NumPy, lzma and zlib."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
+import lzma
 import math
 import zlib
 
@@ -306,10 +307,19 @@ def test_attributes_name_the_format(tmp_path, container):
     write_container(tmp_path / "model.h5", container)
     with h5py.File(tmp_path / "model.h5") as file:
         assert file.attrs["format"] == b"cxcompress"
-        assert file.attrs["format_version"] == 1
+        assert file.attrs["format_version"] == 2
         assert file.attrs["compression"] == b"uCWS"
         assert bytes(file["architecture"][()]).decode() == container.architecture
         assert json.loads(bytes(file["card"][()])) == container.card.to_dict()
-        for name, graph in container.graph.items():
-            assert bytes(file[f"graph/{name}/flatbuffer"][()]) == graph.flatbuffer
-            assert json.loads(bytes(file[f"graph/{name}/placement"][()])) == graph.placement
+        stored = bytes(file["graphs"][()])
+    content = lzma.decompress(stored[8:])
+    assert len(content) == int.from_bytes(stored[:8], "little")
+    end = 4 + int.from_bytes(content[:4], "little")
+    position = (end + 3) // 4 * 4
+    assert container.graph
+    for name, entry in json.loads(content[4:end]).items():
+        flatbuffer = content[position:position + entry["bytes"]]
+        assert flatbuffer == container.graph[name].flatbuffer
+        assert entry["placement"] == container.graph[name].placement
+        position = (position + entry["bytes"] + 3) // 4 * 4
+    assert position == len(content)
