@@ -2,8 +2,7 @@
 
     python tests/compatibility/make_containers.py
 
-The format's number has been 1 throughout; what changed is what a file of it may hold. Each commit's
-package is taken out of the repository's history and writes the same weights (`weights.py`) with
+Up to `calibration` the format's number is 1, from `plans` on 2. Each commit's package is taken out of the repository's history and writes the same weights (`weights.py`) with
 the coders it had.
 """
 
@@ -22,6 +21,7 @@ COMMITS = {
     "8359411": ("context", ["context"]),
     "c206038": ("columns", ["huffman", "sparse_huffman", "sparse_index_map"]),
     "c73758f": ("calibration", ["rans", "context", "smallest"]),
+    "5a1c67a": ("plans", ["rans", "context"]),
 }
 WRITE = """
 import sys
