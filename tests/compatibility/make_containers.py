@@ -2,8 +2,8 @@
 
     python tests/compatibility/make_containers.py
 
-Up to `calibration` the format's number is 1, from `plans` on 2. Each commit's package is taken out of the repository's history and writes the same weights (`weights.py`) with
-the coders it had.
+Up to `calibration` the format's number is 1, from `plans` on 2. Each commit's package is taken out
+of the repository's history and writes the same weights (`weights.py`) with the coders it had.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ def main() -> None:
                                      cwd=HERE.parents[1], capture_output=True, check=True)
             subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
             subprocess.run(
+                # Where the archive lies, since Python imports from the working folder first.
                 [sys.executable, "-c", WRITE, HERE / "containers" / name, ",".join(coders), HERE],
-                env=os.environ | {"PYTHONPATH": folder}, check=True)
+                env=os.environ | {"PYTHONPATH": folder}, cwd=folder, check=True)
 
 
 if __name__ == "__main__":
