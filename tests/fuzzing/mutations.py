@@ -186,10 +186,11 @@ def _other_graphs(rng: random.Random, base: Base) -> bytes:
             content += bytes(rng.choice((1, 4, 1 << 16, 1 << 22)))
     size = len(content) if rng.random() < 0.9 else rng.choice(
         (*WORDS, len(content) + 1, len(content) - 1))
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0,
-                "dict_size": rng.choice((1 << 12, 1 << 20, 1 << 22, 1 << 22, 1 << 26))}]
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": rng.choice((1 << 12, 1 << 22))}]
     check = rng.choice((lzma.CHECK_NONE, lzma.CHECK_NONE, lzma.CHECK_CRC32, lzma.CHECK_SHA256))
     stream = bytearray(lzma.compress(bytes(content), lzma.FORMAT_XZ, check, filters=filters))
+    if rng.random() < 0.1:
+        _set_dictionary(stream, rng.choice((0, 22, 24, 26, 30, 38, 40, 41, 255)))
     if rng.random() < 0.2:
         stream[rng.randrange(len(stream))] ^= 1 << rng.randrange(8)
     if rng.random() < 0.05:
@@ -200,6 +201,16 @@ def _other_graphs(rng: random.Random, base: Base) -> bytes:
         file.create_dataset("graphs", data=np.frombuffer(
             struct.pack("<Q", size % (1 << 64)) + stream, np.uint8), track_times=False)
     return sealed(image.getvalue())
+
+
+def _set_dictionary(stream: bytearray, size: int) -> None:
+    """Let an .xz stream ask for another dictionary, up to 4 GB, its header's checksum made anew.
+
+    Reference: The .xz File Format 1.2.1, 3.1 (block header) and 5.3.1 (LZMA2's one property).
+    """
+    end = 12 + 4 * stream[12]
+    stream[16] = size
+    stream[end:end + 4] = zlib.crc32(bytes(stream[12:end])).to_bytes(4, "little")
 
 
 def _text(rng: random.Random, image: bytearray, base: Base) -> str:
