@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 WIDE_GRID_INTEGER = 1 << 20
 """Largest |integer| of grids with more than 256 levels: float32 still tells all points apart."""
 
+FEW_WEIGHTS = 4
+"""Grid points a weight, up to which a grid is looked at as a whole."""
+
 _SMALLEST_STEP = float(np.finfo(np.float32).tiny)
 
 
@@ -67,9 +70,18 @@ def _float32_step(step: float) -> float:
 
 
 def _integers(weights: SortedWeights, step: float, limit: int) -> NDArray[np.int64]:
-    """The grid's integers from the least weight's, or 0, to the largest weight's, or 0."""
+    """The grid's integers from the least weight's, or 0, to the largest weight's, or 0.
+
+    Of a grid with many more points than there are weights only those near a weight, and 0: no
+    weight is nearest to another.
+    """
     low, high = np.rint(np.asarray([weights.values[0], weights.values[-1]], np.float64) / step)
-    return np.arange(max(min(int(low), 0), -limit), min(max(int(high), 0), limit) + 1)
+    first, last = max(min(int(low), 0), -limit), min(max(int(high), 0), limit)
+    if last - first <= FEW_WEIGHTS * weights.values.size:
+        return np.arange(first, last + 1)
+    nearest = np.rint(weights.distinct_values() / step).astype(np.int64)
+    near = np.concatenate([nearest - 1, nearest, nearest + 1, [0]])
+    return np.unique(near.clip(first, last))
 
 
 def _masses(weights: SortedWeights, step: float, integers: NDArray) -> NDArray[np.intp]:

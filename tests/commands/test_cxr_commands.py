@@ -146,6 +146,7 @@ def test_runs_are_compared_with_their_verdict(trained, tmp_path, capsys):
         turned - first)
 
 
+@pytest.mark.slow
 def test_the_direct_arm_alone_has_the_budget_of_the_chain(nih, tmp_path, capsys):
     assert adaptive_finetune(["--data_path", str(nih), "--pneumonia_path", "none", "--model",
                               "small_cxr", "--size", "16", "--stage_epochs", "1", "1", "1",

@@ -91,6 +91,7 @@ def test_a_sweep_has_a_row_a_treatment_and_resumes(trained_net, image_folder, tm
     assert "--overwrite" in refused(quantizer_sweep.main, argv, capsys)
 
 
+@pytest.mark.slow
 def test_a_sweep_marks_what_nothing_beats(trained_net, image_folder, tmp_path, capsys):
     argv = ["--net", str(trained_net), "--data_path", str(image_folder), "--output_path",
             str(tmp_path), "--compressions", "uUQ", "TCQ", "--levels", "64", "--sqnr", "12", "20",

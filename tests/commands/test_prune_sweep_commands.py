@@ -80,6 +80,7 @@ def test_the_known_case_through_files_and_command(tmp_path, capsys):
         assert (folder / f"{name}.png").exists() and (folder / f"{name}.svg").exists()
 
 
+@pytest.mark.slow
 def test_two_series_are_compared_at_equal_bytes_and_at_equal_loss(tmp_path, capsys):
     known_store(tmp_path / "sweep", seeds=4, ranks=RANKS | SHARED)
     assert forgettability.main([

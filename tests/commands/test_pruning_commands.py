@@ -50,6 +50,7 @@ def test_strategies_have_equal_budgets_and_exact_sparsity(pruned_folder):
     assert (pruned_folder / "prune.svg").exists()
 
 
+@pytest.mark.slow
 def test_a_pruned_model_is_not_pruned_again_but_compressed_with_its_zeros(
     pruned_folder, trained_net, image_folder, tmp_path, capsys
 ):
@@ -129,6 +130,7 @@ def test_filters_go_and_the_runtime_is_timed(trained_net, image_folder, tmp_path
     assert "time_ratio float32" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_similarity_of_pruned_dense_and_compressed_networks(
     pruned_folder, trained_net, image_folder, tmp_path, capsys
 ):

@@ -168,6 +168,7 @@ def test_exports_run_elsewhere(model, tmp_path, capsys):
         export.main, [model, "--to", "tflite", "--output", lite], capsys)
 
 
+@pytest.mark.slow
 def test_time_ratio_is_that_of_the_recommended_plan(model, trained_net, tmp_path, capsys):
     said(time_space_eval.main, ["--net", trained_net, "--compr_weights", model, "--repeats", 3,
                                 "--output_path", tmp_path], capsys)

@@ -79,6 +79,7 @@ def test_a_candidate_is_told_to_compress_as_its_flags(candidate):
     assert (told.epochs, told.sensitivity) == (candidate.epochs, candidate.sensitivity)
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_finds_what_an_undisturbed_one_finds(search, tmp_path):
     path, _, counted, argv = search
     assert autocompress.main([*argv[:-1], str(tmp_path)]) == 0

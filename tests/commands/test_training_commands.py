@@ -13,6 +13,7 @@ from cxcompress.commands.compress import main as compress
 from cxcompress.commands.train import main as train
 
 
+@pytest.mark.slow
 def test_several_seeds_keep_the_one_best_on_validation(image_folder, tmp_path, capsys):
     argv = ["--model", "small_cxr", "--data_path", str(image_folder), "--size", "24", "--epochs",
             "1", "--seeds", "0", "1", "--augment", "--label_smoothing", "0.1",

@@ -90,6 +90,7 @@ def test_outputs_equal_keras_and_nothing_is_baked(name, kind):
     assert_equal_to_keras(model, shared, graph)
 
 
+@pytest.mark.slow
 def test_pathonet_from_its_description_alone():
     model = models.build("pathonet", (32, 32, 3), 3)
     shared = shared_weights(model, "grid")

@@ -27,6 +27,7 @@ def test_a_child_does_not_inherit_our_peak(tmp_path):
     del block
 
 
+@pytest.mark.slow
 def test_a_child_that_fails_says_why(tmp_path):
     (tmp_path / "model.h5").write_text("no model")
     with pytest.raises(RuntimeError, match="not a Keras model"):

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cxcompress.quantization import UniformQuantizer, quality
+from cxcompress.quantization import UniformQuantizer, quality, uniform
+from cxcompress.quantization.weight_distribution import SortedWeights
 
 ordinary = arrays(np.float32, st.integers(2, 200), elements=st.floats(-10, 10, width=32))
 
@@ -23,6 +24,26 @@ def test_values_are_int8_times_a_float32_step_and_nothing_is_clipped(weights, k,
         integers.astype(np.float32) * np.float32(codebook.step), codebook.values)
     decoded = codebook.values[quantizer.assign(weights)]
     assert np.abs(decoded - weights).max() <= 0.5 * codebook.step * (1 + 1e-5)
+
+
+@settings(deadline=None, max_examples=25)
+@given(weights=arrays(np.float32, st.integers(1, 30), elements=st.floats(-10, 10, width=32)),
+       k=st.integers(1, 256), keep_zero=st.booleans())
+def test_looking_only_where_weights_are_gives_the_same(weights, k, keep_zero):
+    k += k == 1 and keep_zero
+    found = []
+    for few in (0, 1 << 30):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(uniform, "FEW_WEIGHTS", few)
+            codebook = UniformQuantizer(k).fit(weights, keep_zero=keep_zero).codebook_
+        found.append((codebook.values.tobytes(), codebook.step, codebook.zero))
+    assert found[0] == found[1]
+
+
+def test_few_weights_on_a_wide_grid_are_not_searched_for_in_a_million_points():
+    weights = SortedWeights.of(np.float32([-6.1451284e16, 0.1, 1.001, 1.0]))
+    step = 6.1451284e16 / uniform.WIDE_GRID_INTEGER
+    assert len(uniform._integers(weights, step, uniform.WIDE_GRID_INTEGER)) < 10
 
 
 @pytest.mark.parametrize("k", [2, 3, 4, 5, 8, 16, 100, 255, 256, 300, 1_000])

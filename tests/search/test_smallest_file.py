@@ -182,7 +182,7 @@ def test_an_interrupted_search_goes_on_to_the_same_candidates(tmp_path, monkeypa
     pytest.importorskip("optuna")
     undisturbed = searched(tmp_path / "undisturbed", monkeypatch)
     assert [row["stage"] for row in undisturbed].count(0) <= 30
-    for stop in (3, 12, 20, 33):
+    for stop in (3, 33):
         folder = tmp_path / f"stopped{stop}"
         with pytest.raises(KeyboardInterrupt):
             searched(folder, monkeypatch, stop)

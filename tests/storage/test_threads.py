@@ -29,11 +29,13 @@ def disturbance(tmp_path):
                 cycle.append(cycle)
             gc.collect()
 
+    gc.freeze()  # else every collection walks over all of TensorFlow's objects
     thread = threading.Thread(target=disturb)
     thread.start()
     yield
     over.set()
     thread.join()
+    gc.unfreeze()
 
 
 def written() -> bytes:

@@ -284,6 +284,7 @@ def test_it_trains_under_a_mirrored_strategy(small_network, share, images_and_la
         assert moved > 0.05 and apart < 0.05 * moved
 
 
+@pytest.mark.slow
 def test_the_training_step_compiles_with_xla(small_network, share, images_and_labels):
     model = small_network()
     trainer = trained(model, share(model, "uCWS", k=40), images_and_labels, assign="learned",
