@@ -121,6 +121,19 @@ def test_damage_is_named(tmp_path):
     refused(path, "damaged")
 
 
+@pytest.mark.parametrize("length", [0x7FFFFFFF, 0xFFFFFFFF, 0x10000000])
+@pytest.mark.parametrize("kind", [b"tEXt", b"iCCP", b"zTXt", b"IDAT", b"eXIf"])
+def test_a_png_chunk_of_gigabytes_is_one_line_or_ignored(tmp_path, kind, length):
+    content = saved(Image.fromarray(RAMP), tmp_path / "a.png").read_bytes()
+    chunk = length.to_bytes(4, "big") + kind + b"a\0" + bytes(20)
+    path = tmp_path / "b.png"
+    path.write_bytes(content[:33] + chunk + content[33:])  # behind IHDR
+    try:
+        read_image(path)
+    except InputError as error:
+        assert str(error).startswith(str(path)) and "\n" not in str(error)
+
+
 def test_a_picture_of_two_gigapixels_is_refused_before_it_is_decoded(tmp_path):
     for side, name in ((11_000, "large.png"), (46_000, "huge.png")):
         header = (side.to_bytes(4, "big") * 2) + bytes([8, 0, 0, 0, 0])

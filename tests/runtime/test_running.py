@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
+from keras import layers
 from PIL import Image
 
-from cxcompress import runtime
+from cxcompress import models, runtime
+from cxcompress.conversion.plans import build_plans
 from cxcompress.errors import InputError
 from cxcompress.images import Preprocessing
 from cxcompress.pipeline.execution_plans import CLEARLY_SLOWER
+from cxcompress.pipeline.sharing import share_model
+from cxcompress.quantization import Compression
 from cxcompress.runtime.checking import check_inputs, checked_difference, output_difference, summary
-from cxcompress.storage import Graph, read_container, write_container
+from cxcompress.storage import Container, Graph, read_container, write_container
 from tests.runtime.conftest import noise_images
 
 PLANS = ("float32", "int8", "static_int8")
@@ -164,6 +169,21 @@ def test_a_graph_of_noise_is_one_line(compressed, tmp_path):
         "int8": Graph(noise, {"bytes": 5000, "kernels": []})}))
     with pytest.raises(InputError, match="LiteRT refuses its graph"):
         runtime.load(crafted, "int8")
+
+
+def test_a_graph_that_fails_at_an_answer_is_one_line(tmp_path):
+    """LiteRT finds only then that an index is beyond an embedding."""
+    numbers = keras.Input((4,))
+    x = layers.GlobalAveragePooling1D()(layers.Embedding(10, 16)(numbers))
+    model = keras.Model(numbers, layers.Dense(2)(layers.Dense(32)(x)))
+    shared = share_model(model, Compression.parse("uUQ"))
+    graphs = build_plans(model, shared, names=["float32"]).graphs
+    path = tmp_path / "model.h5"
+    write_container(path, Container(shared, models.architecture_json(model), graphs))
+    network = runtime.load(path)
+    assert np.isfinite(network.predict(np.float32([[0, 1, 2, 9]]))).all()
+    with pytest.raises(InputError, match="model.h5: LiteRT cannot run its graph .*out of bounds"):
+        network.predict(np.float32([[0, 1, 2, 1000]]))
 
 
 def test_summaries_and_differences():
