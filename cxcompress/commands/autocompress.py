@@ -222,7 +222,7 @@ def _judge(bench, folder: RunFolder, best: Mapping[str, Any], rows, record) -> l
                "verdict": result.comparison.headline(),
                "comparison": result.comparison.to_dict(),
                "bytes_of_uCWS_256": None if usual is None else usual["file_bytes"]}
-    gain = "" if usual is None else (
+    gain = "" if usual is None or usual["file_bytes"] <= best["file_bytes"] else (
         f", {usual['file_bytes'] / sizes.total:.2f} times smaller than uCWS with 256 shared values "
         f"({byte_count(usual['file_bytes'])})")
     return [f"recommended: {best['name']}: {byte_count(sizes.total)}{gain}", "", text, ""]

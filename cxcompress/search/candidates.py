@@ -269,8 +269,10 @@ class Bench:
                     self.batch_size, self.patience, candidate.assign),
                 compression, seed=self.seed,
                 state_folder=self.folder / "states" / candidate.key)
-            shared, epochs = tuned.shared, tuned.best_epoch
-            row = self._judged(model, weights, shared, part, among)
+            after = self._judged(model, weights, tuned.shared, part, among)
+            # The best epoch is that of the loss, which need not be the worst class's.
+            if after["shortfall"] < row["shortfall"]:
+                row, shared, epochs = after, tuned.shared, tuned.best_epoch
         size = self._write(model, shared, candidate, self.container(candidate))
         return {"name": candidate.name, "candidate": dataclasses.asdict(candidate),
                 "bytes": size, "best_epoch": epochs, **row,

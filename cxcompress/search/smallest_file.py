@@ -7,12 +7,13 @@
 1. *Screens*. Optuna's TPE proposes candidates without fine-tuning, in rounds; each is measured on
    few validation images. Bytes are minimised under the constraint that nothing is missed (the
    shortfall of `candidates`). The first candidate is always uCWS with 256 shared values.
-2. *Successive halving* (Jamieson and Talwalkar 2016). The best quarter is measured on all
-   validation images, with a quarter of the epochs of fine-tuning where it needs some; the best
-   half of those still in doubt goes on with half the epochs, and again with all of them.
-   Fine-tuning continues where it was. "Best" is first what no other beats in both bytes and
-   shortfall, the least shortfall before the others, then what is left when those are taken away,
-   and so on; what is larger than a file that was found to be feasible is out.
+2. *Successive halving* (Jamieson and Talwalkar 2016). The best quarter, half of it of TCQ, is
+   measured on all validation images, with a quarter of the epochs of fine-tuning where it needs
+   some, and so are some that passed their screen, from the smallest to the largest; the best half
+   of those still in doubt goes on with half the epochs, and again with all of them. Fine-tuning
+   continues where it was, and counts where it helps. "Best" is first what no other beats in both
+   bytes and shortfall, the least shortfall before the others, then what is left when those are
+   taken away, and so on; what is larger than a file that was found to be feasible is out.
 
 Rounds are asked whole and told in order, and every round has a sampler seeded by its number: the
 same seed gives the same candidates on one machine or many, interrupted or not.
@@ -42,6 +43,8 @@ ROUND = 8
 """Candidates that are proposed at a time: how many workers can be busy at once."""
 STARTS = (("uCWS", 256), ("uUQ", 256), ("uCWS", 64), ("uUQ", 16), ("uECSQ", 32), ("CWS", 16))
 """Candidates of the first round, as far as the space holds them: a ladder to learn from."""
+CONFIRMED = 4
+"""Candidates that passed their screen and are measured on all validation images."""
 RUNGS = (4, 2, 1)
 """Parts of the epochs that the rungs of successive halving train."""
 
@@ -262,12 +265,12 @@ class SmallestFile:
         rows: list[dict[str, Any]] = []
         passed = [row for row in screens if row["feasible"] and row["allowed"]]
         smallest = min(passed, key=lambda row: row["bytes"], default=None)
-        doubtful = promoted([row for row in screens if smallest is None
-                             or row["bytes"] < smallest["bytes"]],
-                            max(2, math.ceil(len(screens) / 4)))
-        if passed:
-            # Confirmed whatever is found: the smallest, and the one that passed best.
-            doubtful += [smallest, min(passed, key=lambda row: row["shortfall"])]
+        below = [row for row in screens if smallest is None or row["bytes"] < smallest["bytes"]]
+        # Training moves the weights of all but TCQ, so the two kinds do not compete yet.
+        count = max(1, math.ceil(len(screens) / 8))
+        doubtful = [row for learned in (True, False) for row in promoted(
+            [row for row in below if _learns(row) == learned], count)]
+        doubtful += spread(sorted(passed, key=lambda row: row["bytes"]), CONFIRMED)
         parts = RUNGS if settings.epochs else (1,)
         # As many files as could be chosen: halves of the first rung go on.
         among = sum(math.ceil(len(doubtful) / 2**rung) for rung in range(len(parts)))
@@ -277,10 +280,10 @@ class SmallestFile:
                 Candidate(**row["candidate"]), epochs=epochs,
                 learning_rate=settings.learning_rate, lr_cumulative=settings.lr_cumulative)
                 for row in doubtful], stage, pool, among=among)
-            found = recommended(rows)
+            found = min((row["bytes"] for row in rows if row["feasible"] and row["allowed"]),
+                        default=math.inf)
             latest = [row for row in rows if row["stage"] == stage and not row["feasible"]]
-            doubtful = [row for row in best_first(latest)
-                        if found is None or row["bytes"] < found["bytes"]]
+            doubtful = [row for row in best_first(latest) if row["bytes"] < found]
             doubtful = doubtful[:math.ceil(len(doubtful) / 2)]
             if not doubtful:
                 break
@@ -296,6 +299,17 @@ def _sampler(seed: tuple[int, int]):
             seed=int(np.random.SeedSequence(seed).generate_state(1)[0]), n_startup_trials=2 * ROUND,
             multivariate=True, group=True, constant_liar=True,
             constraints_func=lambda trial: (trial.user_attrs.get("missed", 1.0),))
+
+
+def _learns(row: Mapping[str, Any]) -> bool:
+    return not row["candidate"]["compression"].endswith("TCQ")
+
+
+def spread(rows: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
+    """At most `count` rows, evenly spaced, the first and the last among them."""
+    if len(rows) <= count:
+        return list(rows)
+    return [rows[place] for place in np.linspace(0, len(rows) - 1, count).round().astype(int)]
 
 
 def best_first(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -321,9 +335,7 @@ def promoted(rows: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str,
     """
     ordered = best_first(rows)
     first = front([row for row in rows if row["allowed"]])
-    if len(first) <= count:
-        return ordered[:count]
-    return [first[place] for place in np.linspace(0, len(first) - 1, count).round().astype(int)]
+    return ordered[:count] if len(first) <= count else spread(first, count)
 
 
 def front(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
