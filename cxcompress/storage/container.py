@@ -75,6 +75,7 @@ _BUFFERS = {"raw": "u1", "index_map": "u1",
             "sparse_huffman_rows": "u1",
             "sparse_index_map": "u1", "sparse_index_map_gaps": "u1",
             "sparse_index_map_counts": "<u4", "sparse_index_map_tables": "u1"}
+_DIFFERENCES = "differences"
 _UNSHARED_DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64",
                     "int64", "float16", "float32", "float64")
 _CRAFTED = (ValueError, TypeError, KeyError, IndexError, OSError, RuntimeError, OverflowError,
@@ -369,7 +370,10 @@ def _write_bytes(group: h5py.Group, name: str, content: bytes) -> None:
 
 
 def _write_codebooks(file: h5py.File, codebooks: Mapping[str, Codebook]) -> list[dict[str, Any]]:
-    """Values end to end: on a grid as int8, where step × integer gives them back, else float32."""
+    """Values end to end: integers, where step × integer gives them back, else float32.
+
+    Integers are stored by their differences, of which most are 1, so that next to nothing is left.
+    """
     entries: list[dict[str, Any]] = []
     integers: list[NDArray] = []
     floats: list[NDArray] = []
@@ -378,7 +382,7 @@ def _write_codebooks(file: h5py.File, codebooks: Mapping[str, Codebook]) -> list
         exact = grid is not None and codebook.step is not None and (
             _grid_values(grid, codebook.step).tobytes() == codebook.values.tobytes())
         if grid is not None and exact:
-            integers.append(grid)
+            integers.append(np.diff(grid.astype(np.int16), prepend=-128).astype(np.uint8))
         else:
             floats.append(codebook.values)
         entries.append({
@@ -386,7 +390,7 @@ def _write_codebooks(file: h5py.File, codebooks: Mapping[str, Codebook]) -> list
             "zero": None if codebook.zero is None else int(codebook.zero),
             "step": None if codebook.step is None else float(codebook.step)})
     group = create_group(file, "codebooks")
-    for name, parts in (("int8", integers), ("float32", floats)):
+    for name, parts in ((_DIFFERENCES, integers), ("float32", floats)):
         if parts:
             write_array(group, name, np.concatenate(parts))
     return entries
@@ -398,16 +402,27 @@ def _grid_values(integers: NDArray[np.int8], step: float) -> NDArray[np.float32]
 
 def _read_codebooks(file: h5py.File, index: _Index, limit: int) -> dict[str, Codebook]:
     group = member(file, "codebooks", h5py.Group)
-    take = {dtype: _Reader(group, dtype, limit) for dtype in ("int8", "float32")}
+    floats, old = (_Reader(group, name, name, limit) for name in ("float32", "int8"))
+    differences = _Reader(group, _DIFFERENCES, "uint8", limit)
     codebooks = {}
     for entry in index.codebooks:
-        values = take["int8" if entry["integers"] else "float32"](entry["k"])
-        if entry["integers"]:
-            values = _grid_values(values, entry["step"])
+        if not entry["integers"]:
+            values = floats(entry["k"])
+        elif old.vector.size:  # format 1
+            values = _grid_values(old(entry["k"]), entry["step"])
+        else:
+            values = _grid_values(_integers(differences(entry["k"])), entry["step"])
         codebooks[entry["name"]] = Codebook(values, entry["zero"], entry["step"])
-    for reader in take.values():
+    for reader in (floats, old, differences):
         reader.finish()
     return codebooks
+
+
+def _integers(differences: NDArray[np.uint8]) -> NDArray[np.int8]:
+    integers = np.cumsum(differences, dtype=np.int64) - 128
+    if integers.size and integers[-1] > 127:
+        raise ValueError(f"integers up to {integers[-1]}, not 127")
+    return integers.astype(np.int8)
 
 
 def _write_unshared(
@@ -433,7 +448,8 @@ def _write_unshared(
 def _read_unshared(file: h5py.File, index: _Index, limit: int) -> dict[str, NDArray]:
     group = member(file, "unshared", h5py.Group)
     names = dict.fromkeys(name for name, _ in index.unshared.values())
-    take = {name: _Reader(group, name, limit) for name in names}
+    take = {name: _Reader(group, name, "uint8" if name == "bool" else name, limit)
+            for name in names}
     unshared = {}
     for path, (name, shape) in index.unshared.items():
         unshared[path] = take[name](math.prod(shape)).reshape(shape)
@@ -445,10 +461,10 @@ def _read_unshared(file: h5py.File, index: _Index, limit: int) -> dict[str, NDAr
 class _Reader:
     """Takes arrays off a packed dataset, one after the other; each is a copy of its own."""
 
-    def __init__(self, group: h5py.Group, name: str, limit: int):
+    def __init__(self, group: h5py.Group, name: str, dtype: Any, limit: int):
         self.name = f"{group.name}/{name}"
-        dtype = np.dtype(np.uint8 if name == "bool" else name).newbyteorder("<")
-        present = name in group
+        dtype = np.dtype(dtype).newbyteorder("<")
+        present = _has(group, name)
         self.vector = read_array(group, name, dtype, limit) if present else np.empty(0, dtype)
         if name == "bool":
             if self.vector.size and self.vector.max() > 1:
@@ -484,9 +500,9 @@ def _read_graphs(file: h5py.File, length: int) -> dict[str, Graph]:
     return graphs
 
 
-def _has(file: h5py.File, name: str) -> bool:
+def _has(group: h5py.Group, name: str) -> bool:
     """Whether there is such a link, wherever it leads."""
-    return bool(file.id.links.exists(name.encode()))
+    return bool(group.id.links.exists(name.encode()))
 
 
 def _read_card(file: h5py.File, limit: int) -> ModelCard:

@@ -142,11 +142,17 @@ def _written(container: Container, coder: str) -> bytes:
 
 
 def _of_format_1(image: bytes) -> bytes:
-    """The same with two datasets a plan, as files of format 1 have them."""
+    """The same with two datasets a plan and integers as they are, as files of format 1 have them."""
     target = io.BytesIO(image)
     with h5py.File(target, "r+") as file:
         stored = file["graphs"][()]
         del file["graphs"]
+        books = json.loads(file["index"][()].tobytes())["codebooks"]
+        sizes = [book["k"] for book in books if book["integers"]]
+        parts = np.split(file["codebooks/differences"][()], np.cumsum(sizes)[:-1])
+        del file["codebooks/differences"]
+        file["codebooks"].create_dataset("int8", track_times=False, data=np.concatenate(
+            [np.cumsum(part, dtype=int) - 128 for part in parts]).astype(np.int8))
         for name, graph in unpacked_graphs(stored, 1 << 26, 1 << 22).items():
             group = create_group(file.require_group("graph"), name)
             group.create_dataset("flatbuffer", data=np.frombuffer(graph.flatbuffer, np.uint8),

@@ -196,6 +196,9 @@ CRAFTED = {
     "chunks that are not one": replace("kernels/rans_words", np.zeros(64, np.uint32),
                                        chunks=(8,)),
     "group missing": lambda f: f.__delitem__("unshared"),
+    "codebook beyond 127": replace("codebooks/differences", np.full(16, 255, np.uint8)),
+    "codebook that falls": replace("codebooks/differences", np.zeros(16, np.uint8)),
+    "codebook of other length": replace("codebooks/differences", np.ones(17, np.uint8)),
     "graphs that are not": replace("graphs", np.zeros(40, np.uint8)),
     "graphs of another type": replace("graphs", np.zeros(40, np.float32)),
     "graphs behind a link": lambda f: (f.__delitem__("graphs"), f.__setitem__(

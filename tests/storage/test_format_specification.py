@@ -26,12 +26,13 @@ def read_as_specified(path) -> dict[str, np.ndarray]:
         index = json.loads(bytes(file["index"][()]))
         stored = {group: {name: file[group][name][()] for name in file[group]}
                   for group in ("codebooks", "kernels", "unshared")}
-    weights, values, start = {}, {}, {"int8": 0, "float32": 0}
+    weights, values, start = {}, {}, {"differences": 0, "float32": 0}
     for book in index["codebooks"]:
-        kind = "int8" if book["integers"] else "float32"
+        kind = "differences" if book["integers"] else "float32"
         part = stored["codebooks"][kind][start[kind] :][: book["k"]]
         start[kind] += book["k"]
-        values[book["name"]] = (np.float32(part * np.float64(book["step"]))
+        values[book["name"]] = (np.float32((np.cumsum(part, dtype=int) - 128)
+                                           * np.float64(book["step"]))
                                 if book["integers"] else part)
     kernels = [entry | {"k": len(values[entry["codebook"]]), "n": math.prod(entry["shape"])}
                for entry in index["kernels"]]
