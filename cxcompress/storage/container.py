@@ -76,6 +76,8 @@ _BUFFERS = {"raw": "u1", "index_map": "u1",
             "sparse_index_map": "u1", "sparse_index_map_gaps": "u1",
             "sparse_index_map_counts": "<u4", "sparse_index_map_tables": "u1"}
 _DIFFERENCES = "differences"
+_WIDEST_GRID = 1 << 20
+"""Largest |integer| of a codebook on a grid: float32 still tells all points apart."""
 _UNSHARED_DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64",
                     "int64", "float16", "float32", "float64")
 _CRAFTED = (ValueError, TypeError, KeyError, IndexError, OSError, RuntimeError, OverflowError,
@@ -289,8 +291,11 @@ class _Index:
         codebooks: list[dict[str, Any]] = [
             {"name": _text(entry["name"]), "k": _integer(entry["k"], 1, representation.MAX_LEVELS),
              "zero": None if entry["zero"] is None else _integer(entry["zero"], 0, entry["k"] - 1),
-             "step": None if entry["step"] is None else float(entry["step"]),
-             "integers": bool(entry["integers"])}
+             "step": _number(entry["step"]),
+             "integers": bool(entry["integers"]),
+             "first": (_integer(entry["first"], -_WIDEST_GRID, _WIDEST_GRID) if "first" in entry
+                       else None),
+             "grid": _number(entry.get("grid", entry["step"]))}
             for entry in content["codebooks"]]
         levels = {entry["name"]: entry["k"] for entry in codebooks}
         kernels, codebook_of, unshared = {}, {}, {}
@@ -333,6 +338,10 @@ def _integer(value: Any, low: int, high: int) -> int:
     return value
 
 
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
 def _shape(value: Any) -> tuple[int, ...]:
     if not isinstance(value, list) or len(value) > MAX_DIMENSIONS:
         raise Unfit(f"a shape is a list of at most {MAX_DIMENSIONS} sizes")
@@ -370,34 +379,63 @@ def _write_bytes(group: h5py.Group, name: str, content: bytes) -> None:
 
 
 def _write_codebooks(file: h5py.File, codebooks: Mapping[str, Codebook]) -> list[dict[str, Any]]:
-    """Values end to end: integers, where step × integer gives them back, else float32.
+    """Values end to end: integers, where a step × integer gives them back, else float32.
 
     Integers are stored by their differences, of which most are 1, so that next to nothing is left.
     """
     entries: list[dict[str, Any]] = []
-    integers: list[NDArray] = []
+    differences: list[NDArray] = []
     floats: list[NDArray] = []
     for name, codebook in codebooks.items():
-        grid = codebook.grid_integers
-        exact = grid is not None and codebook.step is not None and (
-            _grid_values(grid, codebook.step).tobytes() == codebook.values.tobytes())
-        if grid is not None and exact:
-            integers.append(np.diff(grid.astype(np.int16), prepend=-128).astype(np.uint8))
-        else:
-            floats.append(codebook.values)
-        entries.append({
-            "name": name, "k": codebook.k, "integers": exact,
+        entry: dict[str, Any] = {
+            "name": name, "k": codebook.k, "integers": False,
             "zero": None if codebook.zero is None else int(codebook.zero),
-            "step": None if codebook.step is None else float(codebook.step)})
+            "step": None if codebook.step is None else float(codebook.step)}
+        entries.append(entry)
+        found = _on_a_grid(codebook)
+        if found is None:
+            floats.append(codebook.values)
+            continue
+        integers, step = found
+        differences.append(np.diff(integers, prepend=integers[:1]).astype(np.uint8))
+        entry |= {"integers": True, "first": int(integers[0])}
+        if step != entry["step"]:
+            entry["grid"] = step
     group = create_group(file, "codebooks")
-    for name, parts in ((_DIFFERENCES, integers), ("float32", floats)):
+    for name, parts in ((_DIFFERENCES, differences), ("float32", floats)):
         if parts:
             write_array(group, name, np.concatenate(parts))
     return entries
 
 
-def _grid_values(integers: NDArray[np.int8], step: float) -> NDArray[np.float32]:
-    return (integers.astype(np.float64) * step).astype(np.float32)
+def _on_a_grid(codebook: Codebook) -> tuple[NDArray[np.int64], float] | None:
+    """Integers and the step that give a codebook's values back exactly, or None.
+
+    Grids of more than 255 points have no `step`, since int8 kernels cannot hold them; theirs is
+    found from the largest value, as a float32 or one of its neighbours.
+    """
+    values = codebook.values.astype(np.float64)
+    steps = [] if codebook.step is None else [float(codebook.step)]
+    if codebook.k > 2:
+        largest = values[np.argmax(np.abs(values))]
+        guess = np.float32(largest / np.rint(largest / np.diff(values).min()))
+        steps += [float(step) for step in (
+            guess, np.nextafter(guess, np.float32(0)), np.nextafter(guess, np.float32(np.inf)))]
+    for step in steps:
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            integers = np.rint(values / step)
+        if not np.abs(integers).max() <= _WIDEST_GRID:
+            continue
+        integers = integers.astype(np.int64)
+        if (np.diff(integers).max(initial=0) < 256
+                and _grid_values(integers, step).tobytes() == codebook.values.tobytes()):
+            return integers, step
+    return None
+
+
+def _grid_values(integers: NDArray[np.integer], step: float) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # of crafted files: no codebook holds infinity
+        return (integers.astype(np.float64) * step).astype(np.float32)
 
 
 def _read_codebooks(file: h5py.File, index: _Index, limit: int) -> dict[str, Codebook]:
@@ -408,21 +446,14 @@ def _read_codebooks(file: h5py.File, index: _Index, limit: int) -> dict[str, Cod
     for entry in index.codebooks:
         if not entry["integers"]:
             values = floats(entry["k"])
-        elif old.vector.size:  # format 1
-            values = _grid_values(old(entry["k"]), entry["step"])
         else:
-            values = _grid_values(_integers(differences(entry["k"])), entry["step"])
+            integers = (old(entry["k"]) if entry["first"] is None  # format 1
+                        else entry["first"] + np.cumsum(differences(entry["k"]), dtype=np.int64))
+            values = _grid_values(integers, entry["grid"])
         codebooks[entry["name"]] = Codebook(values, entry["zero"], entry["step"])
     for reader in (floats, old, differences):
         reader.finish()
     return codebooks
-
-
-def _integers(differences: NDArray[np.uint8]) -> NDArray[np.int8]:
-    integers = np.cumsum(differences, dtype=np.int64) - 128
-    if integers.size and integers[-1] > 127:
-        raise ValueError(f"integers up to {integers[-1]}, not 127")
-    return integers.astype(np.int8)
 
 
 def _write_unshared(

@@ -142,17 +142,21 @@ def _written(container: Container, coder: str) -> bytes:
 
 
 def _of_format_1(image: bytes) -> bytes:
-    """The same with two datasets a plan and integers as they are, as files of format 1 have them."""
+    """The same with two datasets a plan and integers as they are, as in files of format 1."""
     target = io.BytesIO(image)
     with h5py.File(target, "r+") as file:
         stored = file["graphs"][()]
         del file["graphs"]
-        books = json.loads(file["index"][()].tobytes())["codebooks"]
-        sizes = [book["k"] for book in books if book["integers"]]
-        parts = np.split(file["codebooks/differences"][()], np.cumsum(sizes)[:-1])
-        del file["codebooks/differences"]
-        file["codebooks"].create_dataset("int8", track_times=False, data=np.concatenate(
-            [np.cumsum(part, dtype=int) - 128 for part in parts]).astype(np.int8))
+        index = json.loads(file["index"][()].tobytes())
+        books = [book for book in index["codebooks"] if book["integers"]]
+        parts = np.split(file["codebooks/differences"][()],
+                         np.cumsum([book["k"] for book in books])[:-1])
+        integers = [book.pop("first") + np.cumsum(part, dtype=int)
+                    for book, part in zip(books, parts, strict=True)]
+        del file["codebooks/differences"], file["index"]
+        for name, data in (("codebooks/int8", np.concatenate(integers).astype(np.int8)),
+                           ("index", np.frombuffer(json.dumps(index).encode(), np.uint8))):
+            file.create_dataset(name, data=data, track_times=False)
         for name, graph in unpacked_graphs(stored, 1 << 26, 1 << 22).items():
             group = create_group(file.require_group("graph"), name)
             group.create_dataset("flatbuffer", data=np.frombuffer(graph.flatbuffer, np.uint8),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import resource
+import tempfile
 import time
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -220,3 +222,36 @@ def test_model_cards_come_back_from_json_and_refuse_other_types(container):
             dataclasses.replace(card, **wrong)
     with pytest.raises(ValueError, match="Received: colour"):
         ModelCard.from_dict({"colour": "red"})
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(-40_000, 40_000), st.lists(st.integers(1, 300), min_size=0, max_size=60),
+       st.floats(2.0**-99, 2.0**99, width=32), st.booleans(), st.booleans())
+def test_codebooks_come_back_exactly_on_a_grid_or_not(first, gaps, step, known, shaken):
+    integers = first + np.cumsum([0, *gaps])
+    values = (integers * np.float64(np.float32(step))).astype(np.float32)
+    if shaken:
+        values[-1] = np.nextafter(values[-1], np.float32(np.inf))
+    values = np.unique(values[np.isfinite(values)])
+    if not values.size:
+        return
+    step = float(np.float32(step)) if known and np.abs(integers).max() <= 127 and (
+        not shaken) else None
+    book = Codebook(values, step=step)
+    shared = SharedWeights({"a": book, "b": Codebook(np.float32([-1, 2])), "c": book}, {
+        f"{name}/kernel": SharedKernel(np.zeros((2, 2), index_dtype(k)), name)
+        for name, k in (("a", book.k), ("b", 2), ("c", book.k))})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.h5"
+        write_container(path, Container(shared, "{}"), coder="raw")
+        found = read_container(path).shared.codebooks
+    for name, expected in shared.codebooks.items():
+        assert found[name].values.tobytes() == expected.values.tobytes()
+        assert found[name].step == expected.step
+
+
+def test_a_wide_grid_takes_next_to_nothing(tmp_path):
+    values = np.arange(-600, 601, dtype=np.float32) * np.float32(0.0123)
+    shared = SharedWeights({"a": Codebook(values)}, {
+        "a/kernel": SharedKernel(np.zeros((2, 2), np.uint16), "a")})
+    assert write_container(tmp_path / "model.h5", Container(shared, "{}")).codebooks < 60

@@ -196,7 +196,14 @@ CRAFTED = {
     "chunks that are not one": replace("kernels/rans_words", np.zeros(64, np.uint32),
                                        chunks=(8,)),
     "group missing": lambda f: f.__delitem__("unshared"),
-    "codebook beyond 127": replace("codebooks/differences", np.full(16, 255, np.uint8)),
+    "codebook beyond int8": replace("codebooks/differences", np.full(16, 255, np.uint8)),
+    "codebook that begins too far": replace_json(
+        "index", lambda i: i["codebooks"][1].update(first=1 << 21)),
+    "codebook on no grid": replace_json(
+        "index", lambda i: i["codebooks"][1].update(grid=None)),
+    "codebook on an endless grid": replace_json(
+        "index", lambda i: i["codebooks"][1].update(grid=1e300)),
+    "codebook of text": replace_json("index", lambda i: i["codebooks"][1].update(grid="x")),
     "codebook that falls": replace("codebooks/differences", np.zeros(16, np.uint8)),
     "codebook of other length": replace("codebooks/differences", np.ones(17, np.uint8)),
     "graphs that are not": replace("graphs", np.zeros(40, np.uint8)),

@@ -31,9 +31,10 @@ def read_as_specified(path) -> dict[str, np.ndarray]:
         kind = "differences" if book["integers"] else "float32"
         part = stored["codebooks"][kind][start[kind] :][: book["k"]]
         start[kind] += book["k"]
-        values[book["name"]] = (np.float32((np.cumsum(part, dtype=int) - 128)
-                                           * np.float64(book["step"]))
-                                if book["integers"] else part)
+        if book["integers"]:
+            integers = book["first"] + np.cumsum(part, dtype=int)
+            part = np.float32(integers * np.float64(book.get("grid", book["step"])))
+        values[book["name"]] = part
     kernels = [entry | {"k": len(values[entry["codebook"]]), "n": math.prod(entry["shape"])}
                for entry in index["kernels"]]
     for coder, decode in (("raw", raw), ("index_map", index_map), ("rans", rans),
