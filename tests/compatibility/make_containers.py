@@ -22,6 +22,7 @@ COMMITS = {
     "c206038": ("columns", ["huffman", "sparse_huffman", "sparse_index_map"]),
     "c73758f": ("calibration", ["rans", "context", "smallest"]),
     "5a1c67a": ("plans", ["rans", "context"]),
+    "ff4269c": ("differences", ["rans"]),
 }
 WRITE = """
 import sys
