@@ -130,7 +130,7 @@ def read_table(table: Path) -> list[dict[str, str]]:
     """
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            rows = list(csv.DictReader(file, restval=""))  # rows may be cut short
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table}: not a table that can be read ({error})") from error
     if not rows:

@@ -204,7 +204,7 @@ def _age(row: Mapping[str, str], columns: Mapping) -> float:
         return years(_cell(row, columns, "age"))
     try:
         age = int(_cell(row, columns, "date")[:4]) - int(float(_cell(row, columns, "birth")))
-    except ValueError:
+    except (ValueError, OverflowError):
         return float("nan")
     return float(age) if 0 <= age <= OLDEST else float("nan")
 

@@ -126,6 +126,18 @@ def test_padchest_by_its_known_columns(layout):
     assert sum(part.labels[:, 1].sum() for part in collection.parts.values()) == 6
 
 
+def test_a_table_with_rows_cut_short_and_endless_years_is_read(layout):
+    folder = layout("padchest")
+    path, = folder.glob("*.csv")
+    lines = path.read_text().splitlines()
+    lines[1] = lines[1].replace("1930.0", "inf")
+    path.write_text("\n".join([*lines, "13", ""]))
+    collection = open_collection(folder)
+    ages = np.concatenate([part.about["age"] for part in collection.parts.values()])
+    assert np.isnan(ages).sum() == 1 and len(ages) == 12
+    assert len(collection.intake.rows_without_image) == 1
+
+
 def test_any_table_by_its_columns(tmp_path, picture, table):
     rows = [(f"x{number}.png", f"p{number // 2}", number % 2, "", -1, "valid" if number < 2 else
              "train") for number in range(6)]
