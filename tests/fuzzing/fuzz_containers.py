@@ -68,7 +68,7 @@ class Examiner:
         if self.file is None:
             self.file = os.memfd_create("case")
             self.path = f"/proc/self/fd/{self.file}"
-            self.peak = _peak()
+        self.peak = _peak()  # what making the case took is not the reader's
         os.ftruncate(self.file, len(image))
         os.pwrite(self.file, image, 0)
 
