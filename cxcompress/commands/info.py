@@ -27,7 +27,7 @@ def info(arguments: argparse.Namespace) -> str:
     Raises:
         InputError: If the file is no readable container.
     """
-    from cxcompress.storage import read_container
+    from cxcompress.storage import read_container, read_sizes
 
     container = read_container(arguments.model)
     card = container.card.to_dict()
@@ -53,6 +53,9 @@ def info(arguments: argparse.Namespace) -> str:
          "float": str(len(graph.placement.get("float", ()))),
          "as converted": str(len(graph.placement.get("as_converted", ())))}
         for name, graph in sorted(container.graph.items())]
+    sizes = read_sizes(arguments.model)
+    parts = [{"part": name, "bytes": byte_count(size), "%": number(100 * size / sizes.total, 1)}
+             for name, size in sorted(sizes.parts().items(), key=lambda part: -part[1]) if size]
     floats = sum(np.asarray(value).nbytes for value in shared.unshared.values())
     lines = [f"{name}: {value}" for name, value in card.items()
              if value not in (None, "", {}, (), []) and name not in ("metrics", "provenance")]
@@ -61,5 +64,7 @@ def info(arguments: argparse.Namespace) -> str:
                       text_table(rows, right=("levels", "zeros %")), "",
                       *((text_table(plans, right=tuple(plans[0])[1:]), "") if plans else
                         ("no plan to run without TensorFlow", "")),
+                      text_table(parts, right=("bytes", "%")), "",
+                      f"whole file: {byte_count(sizes.total)}",
                       f"kept float: {len(shared.unshared)} arrays, {byte_count(floats)}",
                       "cxcompress is a research tool, not a medical device."])
