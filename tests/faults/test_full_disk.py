@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cxcompress import models
-from cxcompress.commands import compress
+from cxcompress.commands import compress, train
 from cxcompress.commands.command_line import OUT_OF_MEMORY
 from cxcompress.errors import InputError, out_of_memory
 from cxcompress.models import save_model
@@ -81,6 +81,34 @@ def test_a_disk_that_fills_at_any_write_is_one_line(network, disk, tmp_path, cap
         said = capsys.readouterr().err.strip().splitlines()
         assert len(said) == 1 and "cannot be written (No space left on device)" in said[0]
         assert broken_files(folder) == [] and not list(folder.rglob(".*"))
+
+
+@pytest.mark.slow
+def test_a_training_on_a_disk_that_fills_is_one_line_and_goes_on_where_there_is_room(
+        disk, tmp_path, capsys):
+    from tests.faults.kill_commands import broken_files
+
+    random = np.random.default_rng(0)
+    np.savez(tmp_path / "images.npz", images=random.integers(0, 256, (90, 16, 16), np.uint8),
+             labels=np.arange(90) % 2, split=np.repeat(["train", "val", "test"], 30),
+             classes=np.array(["clear", "spot"]))
+    argv = ["--data_path", str(tmp_path / "images.npz"), "--size", "16", "--epochs", "2",
+            "--batch_size", "16", "--output_path"]
+    for size in (4096, 65_536, 1 << 20, 3 << 20, 5 << 20, 32 << 20):
+        folder = disk(size)
+        capsys.readouterr()
+        status = train.main([*argv, str(folder)])
+        said = capsys.readouterr().err.strip().splitlines()
+        assert broken_files(folder) == [] and not list(folder.rglob(".*"))
+        if status == 0:  # it fits
+            break
+        assert status == 2 and "No space left on device" in said[-1], said
+        assert not any("Traceback" in line for line in said)
+        subprocess.run(["mount", "-o", f"remount,size={64 << 20}", folder], check=True)
+        assert train.main([*argv, str(folder)]) == 0
+        assert broken_files(folder) == []
+    else:
+        pytest.fail("no disk was large enough: the sizes say nothing of the end")
 
 
 def test_read_only_output_is_one_line(network, disk, tmp_path, capsys):
