@@ -35,6 +35,7 @@ _BYTES_A_VALUE = 32
 _IN_MEMORY = 1 << 26
 """Bytes up to which a file is read as a whole."""
 
+_SLOWEST_LEVEL = 9
 _SMALL = 1 << 20
 """Bytes up to which the slowest compression is not felt."""
 
@@ -132,10 +133,16 @@ def read_array(group: h5py.Group, name: str, dtype: Any, limit: int) -> NDArray:
         vector = np.empty(shape, dtype)
         dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, vector)
         return vector
-    filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+    described = [plist.get_filter(i) for i in range(plist.get_nfilters())]
+    filters = [code for code, *_ in described]
     if (layout != h5py.h5d.CHUNKED or plist.get_chunk() != shape
             or filters not in ([_DEFLATE], [_SHUFFLE, _DEFLATE])):
         raise ValueError(f"{where} is neither contiguous nor one deflated chunk")
+    # What HDF5's own filters would refuse, or undo in another way.
+    for code, _, values, _ in described:
+        if (len(values) != 1 or (code == _SHUFFLE and values[0] != dtype.itemsize)
+                or (code == _DEFLATE and values[0] > _SLOWEST_LEVEL)):
+            raise ValueError(f"{where} has a filter with the values {values!r:.40}")
     # The chunk's own entry says what HDF5 allocates; the dataset's total need not agree with it.
     with phil:
         stored = dataset.get_chunk_info(0).size if dataset.get_num_chunks() else 0

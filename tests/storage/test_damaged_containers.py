@@ -160,6 +160,18 @@ def huge_declared(file):
     file.create_dataset("architecture", (10**12,), "u1", chunks=(10**9,), compression="gzip")
 
 
+def no_level_of_deflate(file):
+    """A chunk that zlib inflates, under a filter that HDF5 refuses to run."""
+    content = file["architecture"][()]
+    del file["architecture"]
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_chunk(content.shape)
+    plist.set_filter(h5py.h5z.FILTER_DEFLATE, h5py.h5z.FLAG_OPTIONAL, (2225,))
+    dataset = h5py.h5d.create(file.id, b"architecture", h5py.h5t.STD_U8LE,
+                              h5py.h5s.create_simple(content.shape), plist)
+    dataset.write_direct_chunk((0,), zlib.compress(content.tobytes(), 9))
+
+
 CRAFTED = {
     "hostile shape": set_shape(0, [10**6, 10**6]),
     "very hostile shape": set_shape(0, [2**31] * 16),
@@ -220,6 +232,7 @@ CRAFTED = {
     "external storage": external_storage,
     "bomb": bomb,
     "no zlib stream": no_zlib_stream,
+    "no level of deflate": no_level_of_deflate,
     "huge declared size": huge_declared,
 }
 
