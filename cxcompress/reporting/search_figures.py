@@ -60,8 +60,8 @@ def bytes_and_shortfall(
         axes.set_yscale("symlog", linthresh=LINEAR)
         axes.set_xlabel("compressed file [kB], execution plans included")
         metric = "F1" if task == "nuclei" else "AUROC or balanced accuracy"
-        axes.set_ylabel(f"worst class: room left within the margin of {margin:g}\n({metric}, lower "
-                        "bound, widened for the choice)")
+        axes.set_ylabel(f"worst class: room left within the\nmargin of {margin:g} ({metric},\n"
+                        "lower bound, widened for the choice)")
         decided = not any(row["undecidable"] for row in rows)
         said = ("non-inferior on {} validation images" if decided else
                 "fit; {} images do not decide every class")
