@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cxcompress import __version__
 from cxcompress.commands import COMMANDS
 from tests.conftest import REPOSITORY
 
@@ -75,3 +76,9 @@ def test_a_built_wheel_holds_all_of_it(tmp_path):
     assert modules | kept <= names
     assert not [name for name in names if name.startswith(("tests/", "experiments/", "docs/"))]
     assert wheel.stat().st_size < 1_500_000 and sdist.stat().st_size < 1_500_000
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "cxcompress", "--version"], cwd="/", text=True,
+                          capture_output=True, check=True)
+    assert done.stdout.strip() == __version__
