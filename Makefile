@@ -29,7 +29,7 @@ demo: $(INSTALLED)
 	$(BIN)/cxcompress demo --output_path results/demo --overwrite
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not slow" $(TESTS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --durations=40 -m "not slow" $(TESTS)
 
 test-all: $(INSTALLED)
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(TESTS)

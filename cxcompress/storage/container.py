@@ -550,6 +550,16 @@ def _attribute(file: h5py.File, name: str) -> str:
     return value.item().decode()
 
 
+def _stated_version(file: h5py.File) -> int:
+    """The format's version as the root attribute states it, under the checksum."""
+    attribute = h5py.h5a.open(file.id, b"format_version")
+    if attribute.shape != () or attribute.dtype != np.dtype("<u4"):
+        raise ValueError("the attribute format_version is one number of type <u4")
+    value = np.empty((), attribute.dtype)
+    attribute.read(value)
+    return int(value)
+
+
 @contextmanager
 def _opened(path: str | os.PathLike) -> Iterator[tuple[h5py.File, int]]:
     """The verified file and its length; whatever a crafted file provokes is an `InputError`."""
@@ -561,11 +571,13 @@ def _opened(path: str | os.PathLike) -> Iterator[tuple[h5py.File, int]]:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give an .h5 file that "
                          "cxcompress wrote") from None
     with raw:
-        length = check_user_block(raw, path)
+        length, version = check_user_block(raw, path)
         try:
             with open_file(raw, length) as file:
                 if _attribute(file, "format") != "cxcompress":
                     raise ValueError("its root attribute format is not cxcompress")
+                if _stated_version(file) != version:
+                    raise ValueError("its two statements of the format's version differ")
                 yield file, length
         except InputError:
             raise

@@ -2,7 +2,7 @@
 
     image = sealed(image)                     # bytes of an HDF5 file with a user block of 512
     with open(path, "rb") as file:
-        length = check_user_block(file, path) # before anything else looks at the file
+        length, version = check_user_block(file, path)     # before anything else looks at it
 
 HDF5 leaves bytes of a file unused, so a digest of its datasets would miss damage; this one covers
 every byte, and the block itself is checked in full.
@@ -29,18 +29,18 @@ _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _READ_BYTES = 1 << 20
 
 
-def sealed(image: bytes) -> bytes:
+def sealed(image: bytes, version: int = FORMAT_VERSION) -> bytes:
     """The file image with its user block filled in."""
     digest = hashlib.sha256(memoryview(image)[USER_BLOCK_SIZE:]).digest()
-    header = _HEADER.pack(MAGIC, FORMAT_VERSION, 0, len(image), digest)
+    header = _HEADER.pack(MAGIC, version, 0, len(image), digest)
     return header.ljust(USER_BLOCK_SIZE, b"\0") + image[USER_BLOCK_SIZE:]
 
 
-def check_user_block(file: BinaryIO, path: str | os.PathLike) -> int:
+def check_user_block(file: BinaryIO, path: str | os.PathLike) -> tuple[int, int]:
     """Verify magic, version, length and digest of an open file.
 
     Returns:
-        The file's length in bytes.
+        The file's length in bytes, and the format's version, which the digest does not cover.
 
     Raises:
         InputError: If it is something else, of a newer version, truncated or altered.
@@ -65,7 +65,7 @@ def check_user_block(file: BinaryIO, path: str | os.PathLike) -> int:
         found.update(part)
     if not hmac.compare_digest(found.digest(), digest):
         raise InputError(f"{path}: altered container (SHA-256 differs); copy it again")
-    return length
+    return length, version
 
 
 def _what_else(head: bytes) -> str:

@@ -57,7 +57,7 @@ def test_impossible_changes_are_refused(wrong):
         Augmentation(**wrong)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 999), st.floats(0, 0.5), st.floats(0, 180), st.floats(0, 0.9))
 def test_a_moved_image_is_bilinear_between_its_pixels_with_the_edge_repeated(
     seed, shift, rotation, zoom

@@ -23,7 +23,7 @@ cohorts = st.integers(2, 60).flatmap(lambda n: st.tuples(
     st.integers(0, 2**16)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(cohorts, st.floats(0.05, 0.6), st.integers(0, 99))
 def test_patients_are_whole_and_nothing_is_lost(cohort, fraction, seed):
     who, label_seed = cohort
@@ -40,7 +40,7 @@ def test_patients_are_whole_and_nothing_is_lost(cohort, fraction, seed):
     np.testing.assert_array_equal(again.image_id, train.image_id)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.floats(0.1, 0.5))
 def test_single_images_split_evenly_in_every_class(seed, fraction):
     """Of every class the held-out side has its share, to within one image."""
@@ -93,7 +93,7 @@ def test_with_validation_touches_neither_test_nor_an_existing_val():
         with_validation(Collection("c", "multilabel", ("a",), None, None, whole))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=120), st.integers(0, 5))
 def test_three_parts_hold_every_image_once_and_every_patient_in_one(patients, seed):
     labels = np.random.default_rng(seed).integers(0, 2, (len(patients), 2)).astype(np.float32)
@@ -112,7 +112,7 @@ def test_three_parts_are_about_70_10_20():
     np.testing.assert_allclose([len(one) for one in parts], [350, 50, 100], atol=15)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(*[st.lists(st.integers(0, 25), min_size=1, max_size=30)] * 3)
 def test_without_leaks_no_patient_is_in_two_parts_and_test_is_whole(train, val, test):
     sides = [part(np.zeros((len(ids), 1), np.float32), np.array(ids).astype(str))

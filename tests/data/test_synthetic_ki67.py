@@ -63,7 +63,7 @@ def test_fields_seeds_and_patients_differ():
     assert patients == ["p0000"] * 3 + ["p0001"] * 3 + ["p0002"] * 2
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(size=st.integers(64, 300), seed=st.integers(0, 2**63), first=st.integers(0, 10**6))
 def test_every_label_lies_inside(size, seed, first):
     image, cells, patient = next(generate_fields(1, size, seed, first=first))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
@@ -16,7 +16,6 @@ from cxcompress.evaluation.exemplars import (
 )
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_agreement_is_scipys_spearman_with_ties(seed):
     random = np.random.default_rng(seed)

@@ -68,7 +68,7 @@ def test_a_temperature_keeps_the_order_and_can_be_undone(record, temperature):
     np.testing.assert_allclose(again.score[rows], record.score[rows], atol=1e-4)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.one_of(records(), records("multiclass")))
 def test_the_fitted_temperature_is_never_worse_than_none(record):
     temperature = fit_temperature(record)
@@ -127,7 +127,7 @@ def test_no_cut_has_a_larger_youden_index(record):
             assert youden(threshold) == pytest.approx(best)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(records(), st.data())
 def test_changed_decisions_add_up(record, data):
     score = data.draw(arrays.arrays(np.float64, record.score.shape, elements=SCORES))
@@ -145,7 +145,7 @@ def test_changed_decisions_add_up(record, data):
         assert audit.positives + audit.negatives == int((~np.isnan(record.truth[:, column])).sum())
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(records())
 def test_an_unchanged_model_changes_no_decision(record):
     for audit in audit_decisions(record, record, resamples=5):
@@ -154,7 +154,7 @@ def test_an_unchanged_model_changes_no_decision(record):
             audit.compressed.sensitivity.value, nan_ok=True)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(cells())
 def test_cell_metrics_are_shares_and_f1_lies_between_precision_and_recall(record):
     found = evaluate_cells(record, resamples=20)
@@ -175,7 +175,7 @@ def test_cell_metrics_are_shares_and_f1_lies_between_precision_and_recall(record
                 assert 0 <= estimate.low <= estimate.high <= 1
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(cells(), st.randoms(use_true_random=False))
 def test_neither_the_order_of_fields_nor_how_a_patient_is_cut_into_fields_matters(record, random):
     order = list(range(len(record.image_id)))

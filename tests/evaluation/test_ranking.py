@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
@@ -28,7 +28,6 @@ def test_the_order_of_float16_is_that_of_its_numbers(values):
         values.astype(float)[:, None] - values.astype(float))).all()
 
 
-@settings(deadline=None)
 @given(st.data(), st.sampled_from([np.float16, np.float32, np.float64]))
 def test_average_precision_and_auroc_are_scikit_learns(data, dtype):
     n = data.draw(st.integers(2, 50))

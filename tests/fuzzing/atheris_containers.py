@@ -26,8 +26,6 @@ with atheris.instrument_imports(include=["cxcompress"]):
     import fuzz_containers
     import mutations
 
-    from cxcompress.storage.user_block import sealed
-
 LARGEST = 40_000
 
 
@@ -35,7 +33,7 @@ def examine(data: bytes) -> None:
     """One case: any bytes, sealed."""
     if len(data) < 600:
         return
-    image = sealed(data)
+    image = mutations.resealed(data)
     examiner.put(image)
     examiner.outcome(image, mutations.VALID, examiner.bases[0])
 
@@ -57,7 +55,7 @@ def keep(found: Path, most: int) -> None:
     """Copy into the corpus, of the files kept, the smallest for each thing that a reader says."""
     smallest: dict[str, bytes] = {}
     for path in sorted(found.iterdir()):
-        image = sealed(path.read_bytes().ljust(600, b"\0"))
+        image = mutations.resealed(path.read_bytes().ljust(600, b"\0"))
         examiner.put(image)
         said = fuzz_containers._clean(fuzz_containers.read_container, examiner.path)
         said = said if isinstance(said, str) else f"read {sorted(said.shared.kernels)}"

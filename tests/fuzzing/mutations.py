@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 from bases import Base, lookup3
 
-from cxcompress.storage.user_block import USER_BLOCK_SIZE, sealed
+from cxcompress.storage.user_block import FORMAT_VERSION, USER_BLOCK_SIZE, sealed
 
 REFUSED, SAME, VALID = "refused", "same", "valid"
 
@@ -70,8 +70,14 @@ def mutated(rng: random.Random, bases: list[Base]) -> tuple[bytes, str, Base]:
             else:
                 _bytes(rng, image, USER_BLOCK_SIZE)
                 law = VALID
-        return sealed(bytes(image)), law, base
+        return resealed(bytes(image)), law, base
     return _rebuilt(rng, base), VALID, base
+
+
+def resealed(image: bytes) -> bytes:
+    """With a right digest, in the format's version that it has."""
+    version = int.from_bytes(image[8:12], "little")
+    return sealed(image, version if 1 <= version <= FORMAT_VERSION else FORMAT_VERSION)
 
 
 def _unsealed(rng: random.Random, base: Base, bases: list[Base]) -> bytes:
@@ -200,7 +206,7 @@ def _other_graphs(rng: random.Random, base: Base) -> bytes:
         del file["graphs"]
         file.create_dataset("graphs", data=np.frombuffer(
             struct.pack("<Q", size % (1 << 64)) + stream, np.uint8), track_times=False)
-    return sealed(image.getvalue())
+    return resealed(image.getvalue())
 
 
 def _set_dictionary(stream: bytearray, size: int) -> None:
@@ -308,7 +314,7 @@ def _rebuilt(rng: random.Random, base: Base) -> bytes:
                 _restructured(rng, file, name)
             except (OSError, RuntimeError, ValueError, KeyError, IndexError):
                 break  # the second change does not go with the first
-    return sealed(image.getvalue())
+    return resealed(image.getvalue())
 
 
 def _restructured(rng: random.Random, file: h5py.File, name: str) -> None:

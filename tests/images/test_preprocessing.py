@@ -25,7 +25,7 @@ preprocessings = st.builds(
     st.sampled_from(sorted(RESIZE_METHODS)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(preprocessings, pictures)
 def test_shape_type_and_range(preprocessing, image):
     result = preprocessing(image)
@@ -36,7 +36,7 @@ def test_shape_type_and_range(preprocessing, image):
     assert (result >= ends[0] - slack).all() and (result <= ends[1] + slack).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(preprocessings, arrays.arrays(st.sampled_from([np.uint8, np.uint16]),
                                      st.tuples(st.integers(1, 3), st.integers(1, 12),
                                                st.integers(1, 12), st.sampled_from([1, 3]))))
@@ -46,7 +46,7 @@ def test_batch_gives_the_bits_of_single_calls(preprocessing, images):
     np.testing.assert_array_equal(preprocessing.batch(list(images)), single)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), st.sampled_from(PRESETS), st.sampled_from([1, 3]))
 def test_the_path_without_resizing_gives_the_same_bits(data, preset, channels):
     shape = (2, 5, 4) + data.draw(st.sampled_from([(), (1,), (3,)]))

@@ -24,7 +24,7 @@ def saved(image: Image.Image, path, **options):
     return path
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(arrays.arrays(st.sampled_from([np.uint8, np.uint16]),
                      st.tuples(st.integers(1, 9), st.integers(1, 9))))
 def test_grey_png_comes_back_exactly(image):

@@ -28,7 +28,7 @@ def batches(count=6, size=8, seed=0):
     return [rng.random((size, 8, 8, 1), np.float32) for _ in range(count)]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(n=st.integers(4, 12), seed=st.integers(0, 99))
 def test_hsic1_is_the_published_sum(n, seed):
     rng = np.random.default_rng(seed)

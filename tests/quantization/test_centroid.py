@@ -49,7 +49,7 @@ values = st.one_of(st.integers(-6, 6).map(float), st.floats(-3, 3, width=32),
                    st.floats(100, 101, width=32))
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(points=st.lists(values, min_size=1, max_size=22), k=st.integers(1, 7),
        keep_zero=st.booleans(), data=st.data())
 def test_error_is_the_exact_optimum(points, k, keep_zero, data):

@@ -86,7 +86,7 @@ def test_without_a_target_fewer_bits_than_centroids_for_a_fair_price(weights, k)
     assert quantizer.lambda_used_ == pytest.approx(2 * np.log(2) * centroids.mse, rel=0.01)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(data=st.data(), k=st.integers(1, 12), lambda_=st.floats(0, 4))
 def test_intervals_are_the_cheapest_levels(data, k, lambda_):
     levels = np.sort(np.asarray(data.draw(st.lists(

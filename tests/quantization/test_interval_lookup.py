@@ -30,7 +30,7 @@ def test_equals_searchsorted_on_large_arrays(k, scale):
     assert indices.dtype == (np.uint8 if k <= 256 else np.uint16)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(thresholds=arrays(np.float32, st.integers(0, 300), elements=finite),
        seed=st.integers(0, 2**32 - 1))
 def test_equals_searchsorted_on_every_bit_pattern(thresholds, seed):

@@ -65,7 +65,7 @@ def test_bits_are_saved_against_a_uniform_quantiser_of_equal_error(states, least
 
 
 @given(st.integers(1, 6), st.integers(2, 5), st.integers(0, 1000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_no_walk_is_cheaper(steps, chains, seed):
     """All walks of a few steps, tried one by one."""
     weights = 3 * laplace(steps, chains, seed=seed)

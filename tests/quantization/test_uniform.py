@@ -12,7 +12,7 @@ from cxcompress.quantization.weight_distribution import SortedWeights
 ordinary = arrays(np.float32, st.integers(2, 200), elements=st.floats(-10, 10, width=32))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(weights=ordinary, k=st.integers(1, 256), keep_zero=st.booleans())
 def test_values_are_int8_times_a_float32_step_and_nothing_is_clipped(weights, k, keep_zero):
     quantizer = UniformQuantizer(k + (k == 1 and keep_zero)).fit(weights, keep_zero=keep_zero)
@@ -26,7 +26,7 @@ def test_values_are_int8_times_a_float32_step_and_nothing_is_clipped(weights, k,
     assert np.abs(decoded - weights).max() <= 0.5 * codebook.step * (1 + 1e-5)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(weights=arrays(np.float32, st.integers(1, 30), elements=st.floats(-10, 10, width=32)),
        k=st.integers(1, 256), keep_zero=st.booleans())
 def test_looking_only_where_weights_are_gives_the_same(weights, k, keep_zero):

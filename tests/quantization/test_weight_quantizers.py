@@ -24,7 +24,7 @@ def test_the_names():
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(weights=weights_strategy, k=st.integers(1, 300), keep_zero=st.booleans())
 def test_codebook_and_index_map_hold_their_promises(name, weights, k, keep_zero):
     quantizer = quantization.get(name, k=k)
@@ -53,7 +53,7 @@ def test_codebook_and_index_map_hold_their_promises(name, weights, k, keep_zero)
 
 
 @pytest.mark.parametrize("name", ["CWS", "UQ"])
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(weights=weights_strategy, k=st.integers(1, 40), keep_zero=st.booleans())
 def test_assigned_value_is_a_nearest_one(name, weights, k, keep_zero):
     k += keep_zero

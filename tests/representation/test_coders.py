@@ -39,7 +39,7 @@ def assert_same(found: np.ndarray, expected: np.ndarray, k: int) -> None:
 
 @pytest.mark.parametrize("name", CODERS)
 @given(index_maps())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_decode_is_the_exact_inverse_of_encode(name, pair):
     indices, k = pair
     encoded = representation.get(name).encode(indices, k)
@@ -50,7 +50,7 @@ def test_decode_is_the_exact_inverse_of_encode(name, pair):
 
 @pytest.mark.parametrize("name", CODERS)
 @given(st.lists(index_maps(max_side=6), max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_all_kernels_of_a_file_come_back_in_order(name, pairs):
     kernels = {f"layer_{i}/kernel": pair for i, pair in enumerate(pairs)}
     decoded = representation.get(name).encode_kernels(kernels).decode()
@@ -61,7 +61,7 @@ def test_all_kernels_of_a_file_come_back_in_order(name, pairs):
 
 @given(size=st.integers(0, 40_000), k=st.sampled_from([2, 3, 16, 256, 257, 1000, 4096]),
        spread=st.floats(0.05, 0.4), rare=st.booleans(), seed=st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_rans_stays_within_one_percent_and_64_bytes_of_the_entropy(size, k, spread, rare, seed):
     indices = laplace_indices(size, k, spread * (0.05 if rare else 1) * k, seed)
     encoded = representation.get("rans").encode(indices, k)
@@ -123,7 +123,7 @@ def test_one_shared_value_takes_no_bits():
 
 
 @given(k=st.integers(1, 65_536), size=st.integers(0, 300))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_raw_takes_ceil_log2_k_bits_an_index(k, size):
     indices = np.random.default_rng(k).integers(0, k, size)
     expected = -(-size * int(np.ceil(np.log2(k))) // 8)
@@ -160,7 +160,7 @@ def altered(encoded: EncodedIndices, name: str, buffer: np.ndarray) -> EncodedIn
 
 @pytest.mark.parametrize("name", CODERS)
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_buffer_of_another_length_is_refused(name, data):
     encoded = representation.get(name).encode(laplace_indices(5000, 200, 20), 200)
     buffer = data.draw(st.sampled_from(sorted(encoded.buffers)))
@@ -178,7 +178,7 @@ def rans_code() -> EncodedIndices:
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_flipped_bit_of_a_rans_code_gives_an_error_or_valid_indices(rans_code, data):
     """About 1 flip in 200 goes unnoticed, since two states may run into one; a file's checksum
     notices them all."""
@@ -197,7 +197,7 @@ def test_a_flipped_bit_of_a_rans_code_gives_an_error_or_valid_indices(rans_code,
 
 @pytest.mark.parametrize("name", ["huffman", "sparse_huffman", "sparse_index_map"])
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_flipped_bit_of_a_column_coder_gives_an_error_or_valid_indices(name, data):
     indices = laplace_indices(1200, 40, 2).reshape(60, 20)
     encoded = representation.get(name).encode(indices, 40)

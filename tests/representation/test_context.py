@@ -15,7 +15,7 @@ shapes = st.lists(st.lists(st.integers(0, 7), min_size=0, max_size=4), min_size=
 
 
 @given(shapes)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_chains_hold_every_weight_once(found):
     layout = ChainLayout(found)
     kernels = [np.arange(np.prod(shape, dtype=int)).reshape(shape) for shape in found]
@@ -87,7 +87,7 @@ def code() -> EncodedIndices:
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_flipped_bit_gives_an_error_or_valid_indices(code, data):
     name = data.draw(st.sampled_from(sorted(code.buffers)))
     content = np.frombuffer(code.buffers[name].tobytes(), np.uint8).copy()

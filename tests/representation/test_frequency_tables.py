@@ -28,7 +28,7 @@ codes = hnp.arrays(np.uint8, st.integers(1, MAX_TABLE_LEVELS),
 
 
 @given(codes, st.sampled_from([14, 16]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_table_that_can_be_written_sums_to_the_whole(codes, precision):
     shares = frequencies(codes, precision)
     assert shares.sum() == 1 << precision
@@ -36,7 +36,7 @@ def test_every_table_that_can_be_written_sums_to_the_whole(codes, precision):
 
 
 @given(histograms)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_fitted_table_codes_what_occurs_close_to_the_entropy(counts):
     table = fit_table(counts)
     assert ((table.frequencies > 0) == (counts > 0)).all()
@@ -46,7 +46,7 @@ def test_a_fitted_table_codes_what_occurs_close_to_the_entropy(counts):
 
 
 @given(st.lists(histograms, max_size=5))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_tables_come_back_from_their_bytes(counts):
     tables = [fit_table(each) for each in counts]
     found = read_tables(write_tables(tables), [table.codes.size for table in tables])
@@ -56,7 +56,7 @@ def test_tables_come_back_from_their_bytes(counts):
 
 
 @given(st.lists(histograms, min_size=1, max_size=8))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_every_kernel_gets_a_table_that_codes_it(counts):
     tables, numbers = share_tables(counts)
     assert sorted(set(numbers)) == list(range(len(tables)))

@@ -32,7 +32,7 @@ def test_the_names():
 @given(rows=st.integers(0, 40), columns=st.integers(0, 40),
        k=st.sampled_from([1, 2, 3, 16, 33, 256, 257, 5000]),
        sparsity=st.sampled_from([0.0, 0.5, 0.95, 1.0]), seed=st.integers(0, 10**6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_exact_inverse_and_product_of_every_column(name, rows, columns, k, sparsity, seed):
     indices, codebook = matrix(rows, columns, k, sparsity, seed), codebook_of(k)
     coded = represent(name, indices, codebook)
@@ -84,7 +84,7 @@ def test_bytes_are_those_of_the_arrays_and_near_the_entropy():
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=300).filter(any))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_huffman_codes_are_complete_and_within_a_bit_of_the_entropy(counts):
     counts = np.array(counts)
     code = HuffmanCode.of(counts)

@@ -86,7 +86,7 @@ def containers(draw):
 
 
 @given(containers(), st.sampled_from(CODERS))
-@settings(max_examples=60, deadline=None,
+@settings(max_examples=60,
           suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_read_gives_back_what_was_written(tmp_path, same_container, container, coder):
     path = tmp_path / "model.h5"
@@ -224,7 +224,7 @@ def test_model_cards_come_back_from_json_and_refuse_other_types(container):
         ModelCard.from_dict({"colour": "red"})
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(-40_000, 40_000), st.lists(st.integers(1, 300), min_size=0, max_size=60),
        st.floats(2.0**-99, 2.0**99, width=32), st.booleans(), st.booleans())
 def test_codebooks_come_back_exactly_on_a_grid_or_not(first, gaps, step, known, shaken):

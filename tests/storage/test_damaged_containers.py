@@ -96,6 +96,12 @@ def test_a_newer_format_asks_for_an_upgrade(path):
             r"written by a newer cxcompress \(format 3, this reader knows 2\): upgrade")
 
 
+def test_a_version_that_the_content_does_not_state_is_refused(path):
+    content = bytearray(path.read_bytes())
+    content[8] = 1
+    refused(path, bytes(content), "two statements of the format's version differ")
+
+
 # Crafted files: the checksum is right, the content is not.
 
 def crafted(path, change) -> bytes:
@@ -254,6 +260,15 @@ def test_an_untouched_but_rewritten_file_is_still_read(path, container, same_con
     same_container(read_container(path), container)
     assert read_card(path) == container.card
     assert read_sizes(path).weights == 3 * 3 * 16 * 29 + 60 + 36
+
+
+@pytest.mark.parametrize("version", [2, np.uint64(2), np.bytes_(b"2"), np.uint32([2])])
+def test_a_version_of_another_type_is_refused(path, version):
+    def change(file):
+        del file.attrs["format_version"]
+        file.attrs["format_version"] = version
+
+    refused(path, crafted(path, change), "format_version is one number of type <u4")
 
 
 def test_garbage_behind_a_right_checksum_is_refused(path):

@@ -51,7 +51,7 @@ def test_cells_that_are_drawn_are_found_where_they_were(seed):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 60), st.integers(2, 60), st.floats(0.05, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_peaks_are_scikit_images(seed, height, width, smooth):
     noise = np.random.default_rng(seed).normal(size=(height, width))
     noise = ndimage.gaussian_filter(noise, smooth)
@@ -86,7 +86,7 @@ def test_the_peak_is_the_cell_and_order_does_not_matter():
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 12), st.integers(0, 12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_pairs_are_the_most_that_one_to_one_pairing_allows(seed, found, annotated):
     rng = np.random.default_rng(seed)
     one, other = rng.uniform(0, 60, (found, 2)), rng.uniform(0, 60, (annotated, 2))
@@ -98,7 +98,7 @@ def test_pairs_are_the_most_that_one_to_one_pairing_allows(seed, found, annotate
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 12), st.integers(0, 12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_papers_rule_counts_distinct_nearest_cells_and_never_more_than_pairs(
     seed, found, annotated
 ):

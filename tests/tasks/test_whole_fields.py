@@ -31,7 +31,7 @@ def as_set(cells):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 300), st.integers(1, 300), st.floats(0, 0.5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_tiles_and_blocks_find_the_cells_of_the_whole_map(seed, height, width, crowding):
     """With a network that repeats its input, the cells are those of the picture."""
     image = drawn(np.random.default_rng(seed), height, width,

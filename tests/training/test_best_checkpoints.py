@@ -21,7 +21,7 @@ class Stand:
         return [np.array([self.epoch])]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.floats(0, 5) | st.just(float("nan")), min_size=1, max_size=12),
        st.integers(1, 5))
 def test_the_lowest_losses_are_kept_best_first(losses, count):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cxcompress.training.level_sums import BUCKETS, level_dtype, nearest_level, sum_by_level
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(size=st.sampled_from([1, 7, 32_768, 32_769, 100_001]), k=st.sampled_from([1, 3, 256, 300]),
        seed=st.integers(0, 2**31))
 def test_sums_are_the_sums_of_the_members(size, k, seed):
@@ -33,7 +33,7 @@ def test_the_same_gradient_gives_the_same_bits_every_time():
     assert all(np.array_equal(first, graph(gradient, levels, 5)) for _ in range(20))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(k=st.sampled_from([1, 2, 3, 16, 17, 255, 300]), seed=st.integers(0, 2**31),
        heavy=st.booleans())
 def test_the_nearest_level_is_at_most_a_bucket_from_the_nearest(k, seed, heavy):

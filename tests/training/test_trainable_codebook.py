@@ -18,7 +18,7 @@ def on_grid(integers, step, zero=None) -> Codebook:
     return Codebook(values, zero, step)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(integers=st.sets(st.integers(-127, 127), min_size=1, max_size=20),
        step=st.floats(1e-5, 10), seed=st.integers(0, 2**31))
 def test_training_starts_from_the_codebook_itself(integers, step, seed):
@@ -29,7 +29,7 @@ def test_training_starts_from_the_codebook_itself(integers, step, seed):
         np.testing.assert_allclose(trained.values(), codebook.values, rtol=3e-7)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(integers=st.sets(st.integers(-127, 127), min_size=2, max_size=20),
        step=st.floats(1e-3, 1), seed=st.integers(0, 2**31))
 def test_whatever_the_updates_the_values_stay_on_an_int8_grid(integers, step, seed):
