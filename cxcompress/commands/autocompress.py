@@ -67,6 +67,8 @@ def add_bench_flags(parse: argparse.ArgumentParser) -> None:
     add("--classes", help="class names in the order of the model's outputs, comma-separated")
     add("--margin", type=float, default=0.02,
         help="non-inferiority margin, absolute, in the metric's units (0.02)")
+    add("--unshared", choices=("compact", "exact"), default="compact", help="biases and "
+        "BatchNormalization of every candidate, as for compress.py (compact)")
     add("--minibatch", type=int, default=32, help="images a step of fine-tuning (32)")
     add("--ptnc", type=int, default=5, help="fine-tuning: epochs without improvement before it "
         "stops (5)")
@@ -155,7 +157,7 @@ def run_search(arguments: argparse.Namespace, path: Path, search) -> str:
         "count": arguments.count, "data_seed": arguments.data_seed,
         "preprocessing": arguments.preprocessing, "classes": class_names(arguments.classes),
         "margin": arguments.margin, "batch_size": arguments.minibatch,
-        "patience": arguments.ptnc, "seed": arguments.seed})
+        "patience": arguments.ptnc, "seed": arguments.seed, "unshared": arguments.unshared})
     started = time.perf_counter()
     with RunFolder.open(path, described, overwrite=arguments.overwrite) as folder:
         bench = bench_of(bench_text)  # here first: bad data are refused before workers start
@@ -195,6 +197,7 @@ def run_search(arguments: argparse.Namespace, path: Path, search) -> str:
 def _judge(bench, folder: RunFolder, best: Mapping[str, Any], rows, record) -> list[str]:
     """Judge the recommended candidate on test, write it, and say what it gains and gives up."""
     from cxcompress.pipeline.compressing import judge_container
+    from cxcompress.pipeline.unshared_weights import COMPACT_NOTE
     from cxcompress.search.candidates import Candidate
     from cxcompress.storage import read_container
 
@@ -206,6 +209,8 @@ def _judge(bench, folder: RunFolder, best: Mapping[str, Any], rows, record) -> l
     if best["undecidable"]:
         notes.append("validation images could not decide " + ", ".join(best["undecidable"])
                      + ": there only a fall by more than the margin was excluded")
+    if bench.unshared == "compact":
+        notes.append(COMPACT_NOTE)
     result = judge_container(
         read_container(bench.container(candidate)), bench.network(candidate.dropped), bench.model,
         bench.study, margin=bench.margin, batch_size=bench.batch_size, seed=bench.seed,
@@ -231,7 +236,7 @@ def _judge(bench, folder: RunFolder, best: Mapping[str, Any], rows, record) -> l
 def _arguments(searched: Mapping[str, Any], candidate, best_epoch: int) -> dict[str, Any]:
     """What `compress.py` would be told for the recommended file, from the search's arguments."""
     kept = ("net", "net_sha256", "data_path", "count", "data_seed", "preprocessing", "classes",
-            "margin", "seed")
+            "margin", "seed", "unshared")
     said = {name: searched[name] for name in kept if searched.get(name) is not None}
     if not best_epoch:  # good enough without: it was not fine-tuned
         candidate = candidate.untuned

@@ -99,6 +99,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="moving means and variances of BatchNormalization after quantisation: estimate them "
         "again on training images, keep them, or auto: estimate, and keep the estimate where it "
         "lowers the validation loss by a tenth or more (auto)")
+    add("--unshared", choices=("exact", "compact"), default="exact",
+        help="biases and BatchNormalization: exact, or compact, in a quarter of the bytes, as "
+        "16-bit scale and shift, for a file that only answers and is not trained on (exact)")
     add("--gradual", action="store_true",
         help="fine-tuning: from 16 times and 4 times as many shared values down to those asked "
         "for, over the first half of the epochs; needs --assign learned")
@@ -135,10 +138,12 @@ class Outcome:
 def run_stem(arguments: argparse.Namespace) -> str:
     """`<prfc-prcnn-kfc-kcnn-lr-lrcum-patience-epochs>`, the name of the run's folder.
 
-    What `--sqnr` and `--sensitivity` say comes after it, so that such runs lie side by side.
+    What `--sqnr`, `--sensitivity` and `--unshared` say comes after it, so that such runs lie
+    side by side.
     """
     extra = "" if arguments.sqnr is None else f"-{arguments.sqnr:g}dB"
     extra += "" if arguments.sensitivity == "none" else f"-{arguments.sensitivity}"
+    extra += "" if arguments.unshared == "exact" else f"-{arguments.unshared}"
     return "-".join(
         f"{value:g}" for value in (
             arguments.prfc, arguments.prcnn, arguments.clusterfc, arguments.clustercnn,
@@ -193,7 +198,8 @@ def compress_command(arguments: argparse.Namespace) -> Outcome:
             batch_size=arguments.minibatch, sensitivity=not arguments.no_sensitivity,
             seed=arguments.seed, units_folder=path / "units",
             plans=[name for name in arguments.plans if name != "none"],
-            check_images=arguments.check_images, importance=arguments.sensitivity)
+            check_images=arguments.check_images, importance=arguments.sensitivity,
+            unshared=arguments.unshared)
         container = path / f"{path.name}-{metric_suffix(result)}.h5"
         # An interrupted run may have written it already; it is the same file.
         sizes = result.save(container, coder=arguments.coder, overwrite=True)

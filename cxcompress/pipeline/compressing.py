@@ -30,6 +30,7 @@ from cxcompress.pipeline.sharing import (
     with_estimated_statistics,
 )
 from cxcompress.pipeline.tuning import FineTuning, check_tunable, tune
+from cxcompress.pipeline.unshared_weights import COMPACT_NOTE, with_compact_floats
 from cxcompress.quantization import Compression
 from cxcompress.quantization.quality import decibels
 from cxcompress.quantization.sharing import came_pruned
@@ -179,6 +180,7 @@ def compress(
     plans: Sequence[str] = PLANS,
     check_images: str | None = None,
     importance: Literal["none", "fisher"] = "none",
+    unshared: Literal["exact", "compact"] = "exact",
 ) -> CompressionResult:
     """Compress a Keras model by weight sharing and measure what that costs.
 
@@ -207,6 +209,8 @@ def compress(
         plans: Execution plans to store, so that the file runs without TensorFlow.
         importance: `"fisher"`: quantisers weigh each weight's error by the squared change of the
             outputs that it makes on training images (`sensitivities.squared_gradients`).
+        unshared: `"compact"`: BatchNormalization as scale and shift, and short floats, for a file
+            that is only to answer (`unshared_weights.with_compact_floats`).
         check_images: Folder of pictures that plans are compared on, instead of those of `data`.
 
     Returns:
@@ -262,10 +266,16 @@ def compress(
         shared = tuned.shared
         layers = [with_index_maps_of(layer, shared) for layer in layers]
 
+    if unshared == "compact":
+        shared = with_compact_floats(model, shared)
+        notes.append(COMPACT_NOTE)
+
     if card is not None and "remark" in card.provenance:
         provenance = provenance | {"remark": card.provenance["remark"]}
     provenance = provenance | {"compression": compression.get_config(), "seed": seed,
                                "bn_statistics": "estimated" if estimated else "kept"}
+    if unshared == "compact":
+        provenance["unshared"] = unshared
     if tuned is not None:
         provenance["fine_tuning"] = dataclasses.asdict(fine_tuning) | {
             "collection": study.collection.title,

@@ -143,16 +143,19 @@ class Bench:
         batch_size, patience: Of fine-tuning.
         seed: Of everything random.
         resamples: Of the bootstrap.
+        unshared: `"compact"` or `"exact"` biases and BatchNormalization
+            (`pipeline.unshared_weights`).
     """
 
     def __init__(self, net: str, data_path: str, folder: str, *, count: int | None = None,
                  data_seed: int = 0, preprocessing: str = "auto",
                  classes: Sequence[str] | None = None, margin: float = 0.02, batch_size: int = 32,
-                 patience: int = 5, seed: int = 0, resamples: int = 1000):
+                 patience: int = 5, seed: int = 0, resamples: int = 1000,
+                 unshared: str = "exact"):
         from cxcompress.pipeline import inputs
 
         self.folder, self.margin, self.seed, self.resamples = Path(folder), margin, seed, resamples
-        self.batch_size, self.patience = batch_size, patience
+        self.batch_size, self.patience, self.unshared = batch_size, patience, unshared
         self.notes: list[str] = []
         self.model, self.card, self.provenance = inputs.open_model(net)
         self.study = inputs.open_study(self.model, self.card, data_path, classes, preprocessing,
@@ -260,7 +263,8 @@ class Bench:
             self.importance(candidate.dropped) if candidate.sensitivity == "fisher" else None)
         shared, _ = with_estimated_statistics(model, shared, self.study,
                                               batch_size=self.batch_size, seed=self.seed)
-        row = self._judged(model, weights, shared, part, among)
+        stored = self._stored(model, shared)
+        row = self._judged(model, weights, stored, part, among)
         epochs = 0
         if candidate.epochs and not row["feasible"]:
             tuned, _ = tune(
@@ -269,11 +273,12 @@ class Bench:
                     self.batch_size, self.patience, candidate.assign),
                 compression, seed=self.seed,
                 state_folder=self.folder / "states" / candidate.key)
-            after = self._judged(model, weights, tuned.shared, part, among)
+            trained = self._stored(model, tuned.shared)
+            after = self._judged(model, weights, trained, part, among)
             # The best epoch is that of the loss, which need not be the worst class's.
             if after["shortfall"] < row["shortfall"]:
-                row, shared, epochs = after, tuned.shared, tuned.best_epoch
-        size = self._write(model, shared, candidate, self.container(candidate))
+                row, stored, epochs = after, trained, tuned.best_epoch
+        size = self._write(model, stored, candidate, self.container(candidate))
         return {"name": candidate.name, "candidate": dataclasses.asdict(candidate),
                 "bytes": size, "best_epoch": epochs, **row,
                 "seconds": time.perf_counter() - started}
@@ -281,6 +286,12 @@ class Bench:
     def container(self, candidate: Candidate) -> Path:
         """Where the candidate's compressed model is kept."""
         return self.folder / "containers" / f"{candidate.key}-{candidate.epochs}.h5"
+
+    def _stored(self, model, shared):
+        """The weights as a file is to hold them."""
+        from cxcompress.pipeline.unshared_weights import with_compact_floats
+
+        return with_compact_floats(model, shared) if self.unshared == "compact" else shared
 
     def _write(self, model, shared, candidate: Candidate, path: Path) -> int:
         from cxcompress import models
@@ -292,7 +303,8 @@ class Bench:
             preprocessing=self.study.preprocessing.to_dict(), thresholds=self.thresholds,
             provenance=self.provenance | {
                 "compression": candidate.parsed.get_config(), "seed": self.seed,
-                "search": candidate.name},
+                "search": candidate.name} | (
+                    {"unshared": self.unshared} if self.unshared == "compact" else {}),
             licence=self.card.licence if self.card else "",
             synthetic=bool(self.card and self.card.synthetic) or self.study.collection.synthetic,
             from_logits=ends.gives_logits(model))
@@ -326,8 +338,9 @@ class Bench:
 
         model = self.network(dropped)
         check = self.study.preprocessing.batch(evenly(self.val, 8).images)
-        plain = Container(share_model(model, Candidate("uUQ", 256).parsed, self.seed),
-                          models.architecture_json(model), None,
+        shared = self._stored(
+            model, share_model(model, Candidate("uUQ", 256).parsed, self.seed))
+        plain = Container(shared, models.architecture_json(model), None,
                           ModelCard(task=self.study.task.name, classes=self.study.task.classes),
                           "uUQ")
         whole, reports, _ = add_plans(plain, model, PLANS, check, self.study, None,
