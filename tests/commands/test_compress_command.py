@@ -388,9 +388,9 @@ def test_a_run_by_sqnr_and_sensitivity(trained_net, image_folder, tmp_path, caps
     common = ["--net", str(trained_net), "--data_path", str(image_folder), "--plans", "none",
               "--no_sensitivity", "--output_path", str(tmp_path)]
     assert main([*common, "--compression", "TCQ", "--sqnr", "20", "--sensitivity", "fisher",
-                 "--epochs", "1", "--minibatch", "16"]) == 0
+                 "--epochs", "1", "--minibatch", "16", "--unshared", "compact"]) == 0
     folder = next((tmp_path / "TCQ").iterdir())
-    assert folder.name.endswith("-1-20dB-fisher")
+    assert folder.name.endswith("-1-20dB-fisher-compact")
     record = json.loads((folder / "results.json").read_text())
     assert any("any change would leave the trellis" in note for note in record["notes"])
     container = read_container(next(folder.glob("*.h5")))
@@ -399,6 +399,9 @@ def test_a_run_by_sqnr_and_sensitivity(trained_net, image_folder, tmp_path, caps
         assert codebook.step is not None
     sizes = read_sizes(next(folder.glob("*.h5")))
     assert {kernel.coder for kernel in sizes.kernels.values()} == {"context"}
+    assert container.card.provenance["unshared"] == "compact"
+    assert not any(array.any() for path, array in container.shared.unshared.items()
+                   if path.endswith("moving_mean"))
     assert "belongs to TCQ" in refused([*common, "--sqnr", "20"], capsys)
     assert "needs images" in refused(
         [*common[:2], "--sensitivity", "fisher", "--output_path", tmp_path / "x"], capsys)

@@ -54,6 +54,9 @@ def test_a_search_resumes_and_leaves_one_file_that_runs(search):
     file = path / results["file"]
     assert is_container(file) and file.stat().st_size == results["sizes"]["total"]
     assert read_card(file).provenance["search"] == results["recommended"]
+    assert read_card(file).provenance["unshared"] == "compact"
+    told = json.loads((path / "recommended" / "results.json").read_text())["arguments"]
+    assert told["unshared"] == "compact"
     # 30 images a class decide nothing, and it says so.
     assert "undecided" in results["verdict"]
     assert best[0]["undecidable"]
@@ -107,14 +110,16 @@ def test_a_grid_is_measured_once_each_and_judged_on_test(trained_net, image_fold
                                                          capsys):
     argv = ["--net", str(trained_net), "--data_path", str(image_folder), "--compressions", "uCWS",
             "uECSQ", "--levels", "256", "16", "--lambdas", "1e-5", "--epochs", "0", "1",
-            "--learning_rates", "1e-3", "1e-4", "--workers", "1", "--output_path", str(tmp_path)]
+            "--learning_rates", "1e-3", "1e-4", "--workers", "1", "--unshared", "exact",
+            "--output_path", str(tmp_path)]
     assert grid_search.main(argv) == 0
     path = tmp_path / "grid_search" / "spots"
     rows = rows_of(path / "candidates.csv")
     # Untrained combinations differ in no rate: 2 compressions × 2 levels × (1 + 2 rates).
     assert len(rows) == 12 and len({row["name"] for row in rows}) == 12
     results = json.loads((path / "results.json").read_text())
-    assert results["comparison"]["verdict"] and (path / results["file"]).exists()
+    assert results["comparison"]["verdict"]
+    assert "unshared" not in read_card(path / results["file"]).provenance
     assert "judged on test" in capsys.readouterr().out
 
 
