@@ -54,9 +54,8 @@ def calibration_text(bins: Sequence[Mapping[str, float]], score: float) -> str:
     """
     try:
         near = min(bins, key=lambda one: abs(one["predicted"] - score))
-        return (f"{near['observed']:.0%} ({near['low']:.0%} to {near['high']:.0%}) of "
-                f"{int(near['count'])} validation images with a probability near "
-                f"{near['predicted']:.2f}")
+        return (f"{near['observed']:.0%} ({near['low']:.0%} to {near['high']:.0%}), "
+                f"n = {int(near['count'])} near {near['predicted']:.2f}")
     except (ValueError, KeyError, TypeError):
         return ""
 

@@ -36,6 +36,8 @@ _MAP_SIDE = 300
 """Pixels of the field that is clicked on; a phone is 360 wide."""
 _SHOWN_FIELD = 1024
 UPLOAD = "a file of your own …"
+NOTHING = "nothing"
+HAD_IT = "of such, had it"
 MODELS_KEPT = 4
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 STYLE = """<style>
@@ -106,10 +108,10 @@ def _models() -> tuple[Model | None, Model | None]:
     """The model to ask, and one to compare it with."""
     bundled = _bundled()
     left, right = st.columns(2)
-    model = _one_model(left, "Model", [*bundled, UPLOAD], bundled, "model")
+    model = _one_model(left, "Model", bundled, "model")
     if model is None:
         return None, None
-    other = _one_model(right, "Compare with", ["nothing", *bundled, UPLOAD], bundled, "other")
+    other = _one_model(right, "Compare with", bundled, "other", optional=True)
     if other is not None and (other.card["task"] == "nuclei"
                               or other.card["classes"] != model.card["classes"]):
         if model.card["task"] != "nuclei" or other.card["task"] != "nuclei":
@@ -120,13 +122,14 @@ def _models() -> tuple[Model | None, Model | None]:
     return model, other
 
 
-def _one_model(place, label: str, options: list[str], bundled: dict[str, Path],
-               key: str) -> Model | None:
+def _one_model(place, label: str, bundled: dict[str, Path], key: str,
+               optional: bool = False) -> Model | None:
+    options = [*([NOTHING] if optional else []), *bundled, UPLOAD]
     # The page opens on the smallest file: it is there soonest.
-    first = min(bundled, key=lambda name: bundled[name].stat().st_size, default=UPLOAD)
-    chosen = place.selectbox(label, options, key=f"{key}_name",
-                             index=options.index(first) if options[0] != "nothing" else 0)
-    if chosen == "nothing":
+    first = NOTHING if optional else min(
+        bundled, key=lambda name: bundled[name].stat().st_size, default=UPLOAD)
+    chosen = place.selectbox(label, options, key=f"{key}_name", index=options.index(first))
+    if chosen == NOTHING:
         return None
     if chosen == UPLOAD:
         file = place.file_uploader(
@@ -322,14 +325,18 @@ def _side_by_side(model: Model, other: Model, picture: uploads.Picture, rows: li
 
 
 def _finding_table(rows: list[dict[str, Any]], card: dict[str, Any]) -> None:
-    data = pd.DataFrame(rows).rename(columns={"calibration": "of such pictures, had it"})
+    data = pd.DataFrame(rows).rename(columns={"calibration": HAD_IT})
     if data["threshold"].isna().all():
         data = data.drop(columns="threshold")
-    if not data["of such pictures, had it"].any():
-        data = data.drop(columns="of such pictures, had it")
+    calibrated = data[HAD_IT].any()
+    if not calibrated:
+        data = data.drop(columns=HAD_IT)
     st.dataframe(data, hide_index=True, height=36 * (len(data) + 1) + 2, column_config={
         "probability": st.column_config.NumberColumn(format="%.3f"),
         "threshold": st.column_config.NumberColumn(format="%.3f")})
+    if calibrated:
+        st.caption(f"{HAD_IT.capitalize()}: validation images that had the finding, of the n whose "
+                   "probability lay near, with a 95% interval.")
     if card["task"] == "multiclass":
         st.caption("Found is the most probable class.")
 

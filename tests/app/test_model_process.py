@@ -137,5 +137,5 @@ def test_a_probability_comes_with_what_was_true_of_such_images():
     bins = [{"predicted": 0.1, "observed": 0.05, "low": 0.01, "high": 0.2, "count": 40},
             {"predicted": 0.7, "observed": 0.6, "low": 0.4, "high": 0.8, "count": 41}]
     assert calibration_text(bins, 0.5) == (
-        "60% (40% to 80%) of 41 validation images with a probability near 0.70")
+        "60% (40% to 80%), n = 41 near 0.70")
     assert calibration_text((), 0.5) == "" == calibration_text([{"odd": 1}], 0.5)
