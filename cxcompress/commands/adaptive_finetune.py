@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cxcompress.commands.command_line import parser, run, start_tensorflow
-from cxcompress.commands.data_flags import add_data_flags, data_options
+from cxcompress.commands.data_flags import add_data_flags, add_generated_flags, data_options
 from cxcompress.errors import InputError
 from cxcompress.runs import RunFolder, WorkUnit, atomic_path
 
@@ -53,9 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--rotation", type=float, default=20.0, metavar="DEGREES",
         help="turn training images by at most this (20)")
     add("--augment", action="store_true", help="move and expose training images too")
-    add("--count", type=int, help="images to generate, for synthetic:…")
-    add("--data_seed", type=int, default=0, help="seed of generated images and of a held out "
-        "validation part (0)")
+    add_generated_flags(parse)
     add_data_flags(parse)
     return parse
 

@@ -14,8 +14,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from cxcompress.commands.command_line import parser, run, start_tensorflow
-from cxcompress.commands.data_flags import add_data_flags, data_options
-from cxcompress.commands.train import ACTIVATIONS, PREPROCESSINGS
+from cxcompress.commands.data_flags import (
+    PREPROCESSINGS,
+    add_data_flags,
+    add_generated_flags,
+    data_options,
+)
+from cxcompress.commands.train import ACTIVATIONS
 from cxcompress.errors import InputError
 from cxcompress.reporting.tables import interval, number, text_table
 from cxcompress.runs import RunFolder, WorkUnit, atomic_path
@@ -45,9 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--networks", nargs="+", default=list(SMALL), metavar="NAME",
         help=f"names of cxcompress.models.names() ({' '.join(SMALL)})")
     add("--data_path", default="synthetic:cxr", help="as for compress.py (synthetic:cxr)")
-    add("--count", type=int, help="images to generate, where --data_path is synthetic:…")
-    add("--data_seed", type=int, default=0, help="seed of generated images, and of a validation "
-        "part that has to be held out (0)")
+    add_generated_flags(parse)
     add("--train_images", type=int, metavar="N", help="train on a random sample of so many images, "
         "the same for all networks (all)")
     add("--size", type=int, default=64, help="height and width of the networks' input (64)")

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cxcompress.commands.command_line import parser, run, start_tensorflow
-from cxcompress.commands.compress import PREPROCESSINGS, class_names, write_results
+from cxcompress.commands.compress import class_names, write_results
+from cxcompress.commands.data_flags import add_generated_flags, add_input_flags
 from cxcompress.errors import InputError
 from cxcompress.quantization.compression import QUANTIZERS
 from cxcompress.reporting.tables import byte_count, number, text_table
@@ -60,11 +61,8 @@ def add_bench_flags(parse: argparse.ArgumentParser) -> None:
     add("--net", required=True, help="a .keras, .h5 or .hdf5 model")
     add("--data_path", required=True, help="images with train, val and test parts, as for "
         "compress.py")
-    add("--count", type=int, help="images to generate, where --data_path is synthetic:…")
-    add("--data_seed", type=int, default=0, help="seed of generated images, and of a validation "
-        "part that has to be held out (0)")
-    add("--preprocessing", default="auto", choices=PREPROCESSINGS, help="as for compress.py (auto)")
-    add("--classes", help="class names in the order of the model's outputs, comma-separated")
+    add_generated_flags(parse)
+    add_input_flags(parse)
     add("--margin", type=float, default=0.02,
         help="non-inferiority margin, absolute, in the metric's units (0.02)")
     add("--unshared", choices=("compact", "exact"), default="compact", help="biases and "

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxcompress.commands.command_line import boolean, parser, run, start_tensorflow
-from cxcompress.commands.data_flags import add_data_flags, data_options
+from cxcompress.commands.data_flags import PREPROCESSINGS, add_data_flags, data_options
 from cxcompress.errors import InputError
 from cxcompress.evaluation import Ratios
 from cxcompress.images import image_files
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 BUNDLED_MODEL = Path("pretrained") / "small_cxr_synthetic.h5"
 BUNDLED_DATA, BUNDLED_COUNT = "synthetic:cxr", 8000
-PREPROCESSINGS = ("auto", "0-1", "-1-1", "imagenet", "xrv", "none")
 CODERS = ("auto", "rans", "context", "index_map", "sparse_index_map", "huffman",
           "sparse_huffman", "raw", "smallest")
 EXAMPLE = ("python experiments/compress.py --compression uCWS --net model.h5 "

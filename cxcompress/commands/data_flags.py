@@ -1,9 +1,27 @@
-"""Flags of commands that open collections with label tables."""
+"""Flags that many commands have: what images there are, and how a network takes them."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
+
+PREPROCESSINGS = ("auto", "0-1", "-1-1", "imagenet", "xrv", "none")
+
+
+def add_generated_flags(parse: argparse.ArgumentParser) -> None:
+    """`--count` and `--data_seed`."""
+    add = parse.add_argument
+    add("--count", type=int,
+        help="images to generate, where --data_path is synthetic:… (its own default)")
+    add("--data_seed", type=int, default=0, help="seed of generated images, and of a validation "
+        "part that has to be held out (0)")
+
+
+def add_input_flags(parse: argparse.ArgumentParser) -> None:
+    """`--preprocessing` and `--classes`."""
+    add = parse.add_argument
+    add("--preprocessing", default="auto", choices=PREPROCESSINGS, help="as for compress.py (auto)")
+    add("--classes", help="class names in the order of the model's outputs, comma-separated")
 
 
 def add_data_flags(parse: argparse.ArgumentParser) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cxcompress.commands.command_line import parser, run, start_tensorflow
-from cxcompress.commands.compress import PREPROCESSINGS, class_names
+from cxcompress.commands.compress import class_names
+from cxcompress.commands.data_flags import add_generated_flags, add_input_flags
 from cxcompress.errors import InputError
 from cxcompress.reporting.tables import number, text_table
 from cxcompress.runs import RunFolder, WorkUnit
@@ -32,9 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--student", default="small_cxr", help="a name of cxcompress.models.names(); it must have "
         "fewer parameters than the teacher (small_cxr)")
     add("--data_path", required=True, help="images, as for compress.py")
-    add("--count", type=int, help="images to generate, where --data_path is synthetic:…")
-    add("--data_seed", type=int, default=0, help="seed of generated images, and of a validation "
-        "part that has to be held out (0)")
+    add_generated_flags(parse)
     add("--temperature", type=float, default=4.0, help="what logits are divided by (4)")
     add("--alpha", type=float, default=0.7, help="weight of the teacher, 0 to 1 (0.7)")
     add("--epochs", type=int, default=30, help="epochs of each student (30)")
@@ -48,8 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         "(iterative)")
     add("--prune_epochs", type=int, default=10, help="epochs of tuning the pruned teacher (10)")
     add("--prune_lr", type=float, default=3e-4, help="learning rate of that (0.0003)")
-    add("--preprocessing", default="auto", choices=PREPROCESSINGS, help="as for compress.py (auto)")
-    add("--classes", help="class names in the order of the model's outputs, comma-separated")
+    add_input_flags(parse)
     return parse
 
 

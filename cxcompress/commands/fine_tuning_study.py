@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxcompress.commands.command_line import parser, run, start_tensorflow
-from cxcompress.commands.compress import PREPROCESSINGS
+from cxcompress.commands.data_flags import PREPROCESSINGS, add_generated_flags
 from cxcompress.errors import InputError
 from cxcompress.quantization import Compression
 from cxcompress.reporting.tables import number, text_table
@@ -47,9 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parse.add_argument
     add("--net", required=True, help="a .keras, .h5 or .hdf5 model")
     add("--data_path", required=True, help="images to tune on and judge by, as for compress.py")
-    add("--count", type=int, help="images to generate, where --data_path is synthetic:…")
-    add("--data_seed", type=int, default=0, help="seed of generated images, and of a validation "
-        "part that has to be held out (0)")
+    add_generated_flags(parse)
     add("--compressions", nargs="+", default=list(COMPRESSIONS), metavar="NAME",
         help=f"as --compression of compress.py ({' '.join(COMPRESSIONS)})")
     add("--levels", nargs="+", type=int, default=list(LEVELS), metavar="K",

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxcompress.commands.command_line import parser, run, start_tensorflow
-from cxcompress.commands.compress import PREPROCESSINGS, class_names
+from cxcompress.commands.compress import class_names
+from cxcompress.commands.data_flags import PREPROCESSINGS
 from cxcompress.commands.similarity import named_nets
 from cxcompress.errors import InputError
 from cxcompress.reporting.tables import interval, text_table

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxcompress.commands.command_line import parser, run, start_tensorflow
-from cxcompress.commands.compress import PREPROCESSINGS, class_names
+from cxcompress.commands.compress import class_names
+from cxcompress.commands.data_flags import add_generated_flags, add_input_flags
 from cxcompress.errors import InputError
 from cxcompress.quantization import Compression
 from cxcompress.reporting.tables import byte_count, number, text_table
@@ -41,9 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="dense .keras, .h5 or .hdf5 models of one architecture, e.g. of several seeds")
     add("--data_path", required=True, help="images to fine-tune on and judge by, as for "
         "compress.py; also cifar100 and a HAM10000 folder")
-    add("--count", type=int, help="images to generate, where --data_path is synthetic:…")
-    add("--data_seed", type=int, default=0, help="seed of generated images, and of a validation "
-        "part that has to be held out (0)")
+    add_generated_flags(parse)
     add("--strategy", nargs="+", default=["oneshot", "iterative", "layerwise"],
         help="oneshot: all at once, then fine-tuning; iterative: 10, 20, … percent, fine-tuned "
         "between; layerwise: layer after layer, fine-tuned between (all three)")
@@ -72,8 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--compression", default="uCWS", help="how the pruned network is stored when its bytes are "
         "counted, as for compress.py (uCWS)")
     add("--k", type=int, default=256, help="shared values of that file (256)")
-    add("--preprocessing", default="auto", choices=PREPROCESSINGS, help="as for compress.py (auto)")
-    add("--classes", help="class names in the order of the model's outputs, comma-separated")
+    add_input_flags(parse)
     add("--time", action="store_true", help="measure the time in the runtime beside the dense "
         "network's; always done with --unit filters")
     return parse

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxcompress.commands.command_line import parser, run, start_tensorflow
-from cxcompress.commands.compress import PREPROCESSINGS
+from cxcompress.commands.data_flags import PREPROCESSINGS, add_generated_flags
 from cxcompress.errors import InputError
 from cxcompress.reporting.tables import byte_count, number, text_table
 from cxcompress.runs import RunFolder, WorkUnit
@@ -51,9 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         "them --model is trained for each seed")
     add("--model", default="small_cxr", help="a name of cxcompress.models.names() (small_cxr)")
     add("--data_path", default="synthetic:cxr20", help="as for compress.py (synthetic:cxr20)")
-    add("--count", type=int, help="images to generate, for synthetic:… (its own default)")
-    add("--data_seed", type=int, default=0, help="seed of generated images, and of a validation "
-        "part that has to be held out (0)")
+    add_generated_flags(parse)
     add("--size", type=int, default=64, help="height and width of the trained network's input (64)")
     add("--channels", type=int, default=1, choices=(1, 3), help="1 = grey, 3 = colour (1)")
     add("--epochs", type=int, default=15, help="most epochs of training (15)")

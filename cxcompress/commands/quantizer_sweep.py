@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxcompress.commands.command_line import parser, run, start_tensorflow
-from cxcompress.commands.compress import CODERS, PREPROCESSINGS
+from cxcompress.commands.compress import CODERS
+from cxcompress.commands.data_flags import PREPROCESSINGS
 from cxcompress.errors import InputError
 from cxcompress.quantization import Compression
 from cxcompress.reporting.tables import byte_count, number, text_table

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from cxcompress.commands.command_line import parser, run, start_tensorflow
-from cxcompress.commands.compress import PREPROCESSINGS, class_names
+from cxcompress.commands.compress import class_names
+from cxcompress.commands.data_flags import PREPROCESSINGS
 from cxcompress.errors import InputError
 from cxcompress.reporting.tables import number, text_table
 from cxcompress.runs import RunFolder

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cxcompress.commands.command_line import parser, run, start_tensorflow
-from cxcompress.commands.data_flags import add_data_flags, data_options
+from cxcompress.commands.data_flags import PREPROCESSINGS, add_data_flags, data_options
 from cxcompress.commands.train_nuclei import add_nuclei_flags, fit_nuclei, slide_preprocessing
 from cxcompress.errors import InputError
 from cxcompress.reporting.tables import interval, text_table
@@ -20,7 +20,6 @@ EXAMPLE = ("python experiments/train.py --model densenet121 --pretrained imagene
            "--data_path ChestX-ray14 --loss weighted_bce --flip --rotation 15")
 ACTIVATIONS = {"multiclass": "softmax", "multilabel": "sigmoid", "nuclei": None}
 LOSSES = ("bce", "weighted_bce", "focal", "masked_bce")
-PREPROCESSINGS = ("auto", "0-1", "-1-1", "imagenet", "xrv", "none")
 CLASSIFIER_FLAGS = ("loss", "pretrained", "freeze_backbone", "tta", "cache", "tensorboard")
 WATCHED = {"val_loss": "val_loss", "macro_ap": "val_macro_ap"}
 

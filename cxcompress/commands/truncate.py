@@ -11,7 +11,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from cxcompress.commands.command_line import parser, run, start_tensorflow
-from cxcompress.commands.compress import PREPROCESSINGS, class_names
+from cxcompress.commands.compress import class_names
+from cxcompress.commands.data_flags import add_generated_flags, add_input_flags
 from cxcompress.errors import InputError
 from cxcompress.reporting.tables import byte_count, interval, number, text_table
 from cxcompress.runs import RunFolder, WorkUnit, atomic_path
@@ -39,9 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--net", required=True, help="a trained .keras, .h5 or .hdf5 classifier whose blocks are "
         "known (cxcompress.models.names())")
     add("--data_path", required=True, help="images, as for compress.py")
-    add("--count", type=int, help="images to generate, where --data_path is synthetic:…")
-    add("--data_seed", type=int, default=0, help="seed of generated images, and of a validation "
-        "part that has to be held out (0)")
+    add_generated_flags(parse)
     add("--dropped", nargs="+", type=int, default=[1], metavar="BLOCKS",
         help="how many last blocks go; the whole network is always there too (1)")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of training (0 1 2)")
@@ -52,8 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--compressions", nargs="*", default=["uCWS:256", "uCWS:16"], metavar="NAME:K",
         help="of the networks of the first seed; prNAME:K:PERCENT prunes first; none for no "
         "compression (uCWS:256 uCWS:16)")
-    add("--preprocessing", default="auto", choices=PREPROCESSINGS, help="as for compress.py (auto)")
-    add("--classes", help="class names in the order of the model's outputs, comma-separated")
+    add_input_flags(parse)
     return parse
 
 
