@@ -42,6 +42,7 @@ from cxcompress.search.candidates import Bench, Candidate
 ROUND = 8
 """Candidates that are proposed at a time: how many workers can be busy at once."""
 STARTS = (("uCWS", 256), ("uUQ", 256), ("uCWS", 64), ("uUQ", 16), ("uECSQ", 32), ("CWS", 16))
+TRELLIS_STARTS = ((24, "fisher"), (14, "none"))
 """Candidates of the first round, as far as the space holds them: a ladder to learn from."""
 CONFIRMED = 4
 """Candidates that passed their screen and are measured on all validation images."""
@@ -88,12 +89,14 @@ class Space:
 
     def starts(self) -> list[dict[str, Any]]:
         """Parameters of the first candidates."""
-        whole = {"pruned": 0, "sensitivity": "none", "dropped": 0}
-        found = [whole | {"quantizer": name.removeprefix("u"), "k": k,
-                          "scope": "unified" if name.startswith("u") else "layer"}
+        found = [{"quantizer": name.removeprefix("u"), "k": k, "pruned": 0, "dropped": 0,
+                  "sensitivity": "none", "scope": "unified" if name.startswith("u") else "layer"}
                  for name, k in STARTS]
+        found += [{"quantizer": "TCQ", "scope": "layer", "sensitivity": sensitivity, "dropped": 0,
+                   "sqnr_db": sqnr_db} for sqnr_db, sensitivity in TRELLIS_STARTS]
         held = {"quantizer": self.quantizers, "scope": self.scopes, "k": self.levels,
-                "pruned": self.pruned, "sensitivity": self.sensitivities, "dropped": self.dropped}
+                "pruned": self.pruned, "sensitivity": self.sensitivities, "dropped": self.dropped,
+                "sqnr_db": range(self.sqnr_db[0], self.sqnr_db[1] + 1)}
         return [one for one in found if all(value in held[name] for name, value in one.items())]
 
 

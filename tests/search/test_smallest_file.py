@@ -15,6 +15,7 @@ from cxcompress.search import smallest_file
 from cxcompress.search.candidates import Candidate, judged_row, widening
 from cxcompress.search.smallest_file import (
     STARTS,
+    TRELLIS_STARTS,
     Settings,
     SmallestFile,
     Space,
@@ -134,9 +135,12 @@ def test_some_of_the_images_are_compared_with_the_same_of_the_original():
 
 
 def test_a_space_without_a_start_leaves_it_out():
-    assert len(Space().starts()) == len(STARTS)
+    assert len(Space().starts()) == len(STARTS) + len(TRELLIS_STARTS)
     assert [one["quantizer"] for one in Space(quantizers=("UQ",)).starts()] == ["UQ", "UQ"]
-    assert Space(quantizers=("TCQ",)).starts() == []
+    assert [one["sqnr_db"] for one in Space(quantizers=("TCQ",)).starts()] == [24, 14]
+    assert [one["sqnr_db"] for one in Space(quantizers=("TCQ",), sensitivities=("none",),
+                                            sqnr_db=(10, 20)).starts()] == [14]
+    assert Space(quantizers=("TCQ",), scopes=("unified",)).starts() == []
 
 
 def test_candidates_are_named_apart_and_refuse_contradictions():
