@@ -125,13 +125,21 @@ def workers(scheduler: str = LOCAL, count: int | None = None) -> Iterator[Pool |
             return
         raise MissingExtra("dask", "scale") from error
     threads = str(max(1, cores // wanted))
-    with _settings(), LocalCluster(
+    with _settings(), _quiet_workers(), LocalCluster(
             n_workers=wanted, threads_per_worker=1, host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             memory_limit=int(MEMORY_SHARE * memory / wanted), silence_logs=logging.CRITICAL,
             env={"TF_CPP_MIN_LOG_LEVEL": "3"} | dict.fromkeys(_THREAD_VARIABLES, threads),
     ) as cluster, Client(cluster) as client:
         yield Pool(client)
+
+
+@contextmanager
+def _quiet_workers() -> Iterator[None]:
+    import dask
+
+    with dask.config.set({"distributed.worker.preload": ["cxcompress.search.worker_signals"]}):
+        yield
 
 
 def machine_bytes() -> int:

@@ -33,6 +33,10 @@ def die_once(number: int, folder: str) -> int:
     return number * number
 
 
+def ignores_interrupts(number: int) -> bool:
+    return signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
 def refuse(number: int) -> int:
     if number == 2:
         raise InputError("image 2 is damaged; remove it")
@@ -53,6 +57,12 @@ def two_workers():
 def test_one_worker_is_this_process():
     with workers("local", 1) as pool:
         assert pool is None
+
+
+def test_an_interrupt_of_all_processes_is_left_to_the_first_one(two_workers):
+    found = run_units(units(ignores_interrupts, 8), None, "Signals", two_workers)
+    assert set(found.values()) == {True}
+    assert signal.getsignal(signal.SIGINT) != signal.SIG_IGN
 
 
 def test_all_units_are_done_in_other_processes_and_written_once(two_workers, tmp_path):
