@@ -6,8 +6,9 @@
 
 What a candidate may cost is judged as the verdict is (`evaluation.comparison`): every class that
 the validation images can decide must be non-inferior. A class that they cannot decide, of fewer
-than 50 patients or both models perfect, must at least not fall by more than the margin, and the
-probabilities may change by no more than the margin on average. *Shortfall* says by how much the
+than 50 patients or both models perfect, must at least not fall by more than the margin (of fewer
+than 5 patients a fall says nothing), and the probabilities may change by no more than the margin on
+average. *Shortfall* says by how much the
 worst class misses that, in the metric's units; at or below 0 nothing is missed.
 
 The best of many on one set of images looks better than it is. So where a file is chosen among m
@@ -37,6 +38,9 @@ from cxcompress.evaluation.estimates import TAIL
 from cxcompress.quantization import Compression
 
 UNDECIDED_BY_INTERVAL = "the interval holds the margin"
+FEWEST_PATIENTS = 5
+"""Of a finding that fewer patients have, or lack, a changed AUROC is that of single images: only
+the change of probabilities counts."""
 
 
 @dataclass(frozen=True)
@@ -375,8 +379,8 @@ def judged_row(original, record, margin: float, thresholds, resamples: int,
         original = original.select(np.flatnonzero(np.isin(original.image_id, record.image_id)))
     comparison = compare(original, record, margin=margin, thresholds=thresholds,
                          resamples=resamples, seed=seed)
-    change = (float(np.abs(original.score - record.score).mean())
-              if isinstance(record, Predictions) else 0.0)
+    scored = isinstance(record, Predictions)
+    change = float(np.abs(original.score - record.score).mean()) if scored else 0.0
     # Undefined metrics can never be shown to be kept: they miss it all.
     misses, alone, undecidable = {}, {}, []
     for one in comparison.primary:
@@ -386,7 +390,10 @@ def judged_row(original, record, margin: float, thresholds, resamples: int,
             misses[one.metric] = -margin - (value - (value - low) * widening(among))
         else:
             undecidable.append(one.metric)
-            alone[one.metric] = misses[one.metric] = max(-margin - value, change - margin)
+            few = (one.positive_patients is not None and one.negative_patients is not None
+                   and min(one.positive_patients, one.negative_patients) < FEWEST_PATIENTS)
+            fall = -margin if scored and few else -margin - value
+            alone[one.metric] = misses[one.metric] = max(fall, change - margin)
     misses, alone = ({name: float(np.nan_to_num(found, nan=1.0)) for name, found in some.items()}
                      for some in (misses, alone))
     worst = max(misses, key=lambda name: misses[name])

@@ -126,6 +126,25 @@ def test_where_few_patients_decide_nothing_the_outputs_must_stay():
     assert row["shortfall"] == pytest.approx(row["mean_change"] - 0.02)
 
 
+@pytest.mark.parametrize("positives, feasible", [(0, True), (4, True), (5, False)])
+def test_a_fall_of_very_few_patients_says_nothing_while_outputs_stay(positives, feasible):
+    """One finding is well known, of the other the rarest patient falls behind all others."""
+    rng = np.random.default_rng(5)
+    truth = np.zeros((400, 2), np.float32)
+    truth[:200, 0] = 1
+    truth[:positives, 1] = 1
+    score = np.stack([0.8 * truth[:, 0] + 0.1, rng.uniform(0.3, 0.301, 400)], axis=1)
+    score[:positives, 1] += 0.01
+    after = score.copy()
+    after[0, 1] = 0.29
+    ids = np.array([f"patient{number}" for number in range(400)])
+    original, other = (Predictions(ids, ids, ("known", "rare"), truth, one.astype(np.float32),
+                                   "multilabel") for one in (score, after))
+    row = judged_row(original, other, 0.02, (0.5, 0.5), 50, 0)
+    assert row["feasible"] is feasible and "auroc:rare" in row["undecidable"]
+    assert row["mean_change"] < 0.001
+
+
 def test_some_of_the_images_are_compared_with_the_same_of_the_original():
     original, other = records(np.random.default_rng(2), 300, 300, 0.05)
     rows = np.arange(0, 600, 3)
