@@ -33,15 +33,15 @@ def with_compact_floats(model: keras.Model, shared: SharedWeights) -> SharedWeig
     """The same weights with normalisations as scale and shift, and short floats.
 
     A network with them answers as before; in training mode, where BatchNormalization takes the
-    statistics of the batch, it does not. Kernels that are kept float stay as they are.
+    statistics of the batch, it does not. Only vectors change: kernels that are kept float,
+    embeddings and recurrent kernels stay as they are.
 
     Args:
         model: Of the architecture; not changed.
         shared: Its weights; not changed.
     """
-    kernels = {kernel.path for kernel in models.kernels(model)}
     unshared = {path: rounded(array, SIGNIFICANT_BITS)
-                if array.dtype == np.float32 and path not in kernels else array
+                if array.dtype == np.float32 and array.ndim == 1 else array
                 for path, array in shared.unshared.items()}
     path_of = {id(variable): path for path, variable in models.variables_by_path(model).items()}
     for layer in model._flatten_layers(include_self=False):
@@ -59,7 +59,7 @@ def _scale_and_shift(
     gamma, beta, mean, variance = (weights[path].astype(np.float64) for path in paths)
     factor = gamma / np.sqrt(variance + epsilon)
     shift = beta - mean * factor
-    if not (np.isfinite(factor).all() and np.isfinite(shift).all()):
+    if epsilon >= 1 or not (np.isfinite(factor).all() and np.isfinite(shift).all()):
         return {}
     vectors = (rounded(factor.astype(np.float32), SIGNIFICANT_BITS),
                rounded(shift.astype(np.float32), SIGNIFICANT_BITS),

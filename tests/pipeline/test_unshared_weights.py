@@ -84,6 +84,18 @@ def test_what_cannot_be_merged_stays_and_float_kernels_are_exact(normalised):
     np.testing.assert_array_equal(compact[path], rounded(arrays[path], 8))
 
 
+def test_only_vectors_change():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((5,), dtype="int32"), layers.Embedding(7, 6),
+                              layers.LSTM(4), layers.Dense(2)])
+    shared = shared_of(model)
+    compact = with_compact_floats(model, shared).unshared
+    assert any(array.ndim == 2 for array in compact.values())
+    for path, array in compact.items():
+        kept = array.ndim > 1 or not array.any()
+        assert np.array_equal(array, shared.unshared[path]) or not kept, path
+
+
 def test_compressed_files_are_smaller_and_say_so(normalised, tmp_path):
     sizes, results = [], []
     for unshared in ("exact", "compact"):
