@@ -37,6 +37,7 @@ from cxcompress.representation import (
 from cxcompress.runs import write_atomic
 from cxcompress.storage.graphs import PLAN_NAME, Graph, packed_graphs, unpacked_graphs
 from cxcompress.storage.model_card import ModelCard
+from cxcompress.storage.object_headers import check_object_headers
 from cxcompress.storage.small_hdf5 import (
     Unfit,
     create_file,
@@ -576,6 +577,7 @@ def _opened(path: str | os.PathLike) -> Iterator[tuple[h5py.File, int]]:
             with open_file(raw, length) as file:
                 if _attribute(file, "format") != "cxcompress":
                     raise ValueError("its root attribute format is not cxcompress")
+                check_object_headers(raw, file)
                 if _stated_version(file) != version:
                     raise ValueError("its two statements of the format's version differ")
                 yield file, length
