@@ -30,6 +30,7 @@ def table(folder, name):
     return list(csv.DictReader((folder / f"{name}.csv").open()))
 
 
+@pytest.mark.slow
 def test_a_study_grows_by_pretrained_networks(arguments, capsys):
     folder = Path(arguments[-1]) / FOLDER
     assert main([*arguments, "--starts", "random"]) == 0

@@ -97,6 +97,7 @@ def test_an_interrupted_search_finds_what_an_undisturbed_one_finds(search, tmp_p
             assert float(one[name]) == pytest.approx(float(other[name]), rel=0.01, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_limits_that_nothing_meets_name_the_nearest(search, capsys):
     path, _, _, argv = search
     folder = path.parent / "tight"

@@ -43,9 +43,9 @@ def test_a_teacher_of_no_weight_teaches_nothing(small_network, stripes):
     common = {"task": "multiclass", "epochs": 2, "learning_rate": 0.01}
     one = distil(alone, None, stripes(), stripes(24, 2, None), **common)
     other = distil(taught, teacher, stripes(), stripes(24, 2, None), alpha=0.0, **common)
-    np.testing.assert_allclose(one["val_loss"], other["val_loss"], rtol=1e-4)
+    np.testing.assert_allclose(one["val_loss"], other["val_loss"], rtol=1e-3)
     for a, b in zip(alone.get_weights(), taught.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5)
+        np.testing.assert_allclose(a, b, atol=1e-3)
     for path, array in models.weights(teacher).items():
         np.testing.assert_array_equal(array, weights[path])
     assert all(layer.trainable for layer in teacher.layers)

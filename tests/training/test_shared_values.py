@@ -199,7 +199,7 @@ def test_given_soft_targets_and_the_frozen_copy_teach_the_same(
         # Before BatchNormalization a bias has no gradient but rounding, which Adam scales up, and
         # the moving mean follows it.
         if not one.path.endswith(("conv1/bias", "norm/moving_mean")):
-            np.testing.assert_allclose(one, other, atol=1e-4)
+            np.testing.assert_allclose(one, other, atol=2e-3)
 
 
 def test_callbacks_metrics_and_restored_weights_are_those_of_keras(
