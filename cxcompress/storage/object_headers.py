@@ -20,6 +20,9 @@ _LAYOUT, _CONTINUATION, _SYMBOL_TABLE, _LINK_INFO = 0x08, 0x10, 0x11, 0x02
 _CHUNKED = 2
 _MOST_OBJECTS = 1 << 12
 _MOST_SIDES = 33
+_MOST_BYTES = 1 << 20
+"""Of all headers together; honest ones take some hundred bytes an object. Bounds the time, too, of
+headers that overlap, or continue in themselves."""
 
 
 def check_object_headers(file: BinaryIO, hdf5: h5py.File) -> None:
@@ -32,7 +35,7 @@ def check_object_headers(file: BinaryIO, hdf5: h5py.File) -> None:
     Raises:
         ValueError: If a chunk has no sides or one of 0, or a header cannot be read.
     """
-    base = hdf5.userblock_size
+    headers = _Headers(file, hdf5.userblock_size)
     groups: list[h5py.h5g.GroupID] = [h5py.h5g.open(hdf5.id, b"/")]
     seen: set[int] = set()
     while groups:
@@ -45,7 +48,7 @@ def check_object_headers(file: BinaryIO, hdf5: h5py.File) -> None:
             if len(seen) > _MOST_OBJECTS:
                 raise ValueError(f"more than {_MOST_OBJECTS} objects")
             kinds = set()
-            for kind, message in _messages(file, base, link.u):
+            for kind, message in headers.messages(link.u):
                 kinds.add(kind)
                 if kind == _LAYOUT:
                     _check_layout(message)
@@ -70,51 +73,56 @@ def _check_layout(message: bytes) -> None:
         raise ValueError("a chunk with a side of 0")
 
 
-def _messages(file: BinaryIO, base: int, address: int) -> Iterator[tuple[int, bytes]]:
-    """Type and content of the messages of one object header, continuations included."""
-    head = _read(file, base + address, 16)
-    if head.startswith(b"OHDR"):
-        flags = head[5]
-        start = address + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
-        width = 1 << (flags & 3)
-        length = int.from_bytes(_read(file, base + start, width), "little")
-        blocks, of_version_2 = [(start + width, length)], True
-        head_bytes = 6 if flags & 4 else 4
-    elif head[:2] == b"\1\0":
-        blocks, of_version_2 = [(address + 16, struct.unpack_from("<I", head, 8)[0])], False
-        head_bytes = 8
-    else:
-        raise ValueError("an object header of a version that is not read here")
-    done: set[int] = set()
-    while blocks:
-        start, length = blocks.pop()
-        if start in done:
-            raise ValueError("an object header that continues in itself")
-        done.add(start)
-        block = _read(file, base + start, length)
-        at = 0
-        while at + head_bytes <= len(block):
-            if of_version_2:
-                kind, size = struct.unpack_from("<BH", block, at)
-            else:
-                kind, size = struct.unpack_from("<HH", block, at)
-            at += head_bytes
-            content = block[at : at + size]
-            if len(content) != size:
-                raise ValueError("an object header with a message cut off")
-            at += size
-            if kind == _CONTINUATION and size == 16:
-                place, extent = struct.unpack("<QQ", content)
-                # Of version 2: a signature before the messages, a checksum behind them.
-                blocks.append((place + 4, max(extent - 8, 0)) if of_version_2
-                              else (place, extent))
-            yield kind, content
+class _Headers:
+    """Reads headers, all of them together at most `_MOST_BYTES`.
 
+    Args:
+        file: Open for reading.
+        base: Where addresses count from.
+    """
 
-def _read(file: BinaryIO, place: int, length: int) -> bytes:
-    """Exactly so many bytes of the file; the length is compared with the file's first."""
-    end = file.seek(0, 2)
-    if place + length > end:
-        raise ValueError("an object header outside the file")
-    file.seek(place)
-    return file.read(length)
+    def __init__(self, file: BinaryIO, base: int):
+        self.file, self.base, self.left = file, base, _MOST_BYTES
+        self.end = file.seek(0, 2)
+
+    def messages(self, address: int) -> Iterator[tuple[int, bytes]]:
+        """Type and content of the messages of one object header, continuations included."""
+        head = self.read(address, 16)
+        if head.startswith(b"OHDR"):
+            flags = head[5]
+            start = address + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
+            width = 1 << (flags & 3)
+            blocks = [(start + width, int.from_bytes(self.read(start, width), "little"))]
+            # Of version 2: a signature before the messages of a continuation, a checksum behind.
+            before, around, message = 4, 8, "<BH"
+            head_bytes = 6 if flags & 4 else 4
+        elif head[:2] == b"\1\0":
+            blocks = [(address + 16, struct.unpack_from("<I", head, 8)[0])]
+            before, around, message, head_bytes = 0, 0, "<HH", 8
+        else:
+            raise ValueError("an object header of a version that is not read here")
+        while blocks:
+            block = self.read(*blocks.pop())
+            at = 0
+            while at + head_bytes <= len(block):
+                kind, size = struct.unpack_from(message, block, at)
+                at += head_bytes
+                content = block[at : at + size]
+                if len(content) != size:
+                    raise ValueError("an object header with a message cut off")
+                at += size
+                if kind == _CONTINUATION and size == 16:
+                    place, extent = struct.unpack("<QQ", content)
+                    blocks.append((place + before, max(extent - around, 0)))
+                yield kind, content
+
+    def read(self, address: int, length: int) -> bytes:
+        """Exactly so many bytes."""
+        place = self.base + address
+        self.left -= length + 1
+        if place + length > self.end:
+            raise ValueError("an object header outside the file")
+        if self.left < 0:
+            raise ValueError(f"object headers of more than {_MOST_BYTES} bytes")
+        self.file.seek(place)
+        return self.file.read(length)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import h5py
 import numpy as np
@@ -58,7 +59,7 @@ def test_chunks_without_sides_or_with_a_side_of_0_are_refused(image):
             check(bytes(changed))
 
 
-def test_cut_and_looping_headers_are_refused(image):
+def test_cut_headers_are_refused(image):
     file = io.BytesIO(image[:600])
     with h5py.File(io.BytesIO(image), "r") as hdf5, pytest.raises(ValueError, match="outside"):
         check_object_headers(file, hdf5)
@@ -68,3 +69,17 @@ def test_too_many_objects_are_refused(image, monkeypatch):
     monkeypatch.setattr("cxcompress.storage.object_headers._MOST_OBJECTS", 5)
     with pytest.raises(ValueError, match="more than 5 objects"):
         check(image)
+
+
+def test_headers_that_overlap_or_continue_in_themselves_end(image):
+    """Two continuations that lead to themselves: twice as many with each turn."""
+    place, _ = layouts(image)
+    start = image.rfind(b"OHDR", 0, place)
+    if start < 0 or image[start + 5] & 0x34:
+        pytest.skip("a header of another shape")
+    first = start + 6 + (1 << (image[start + 5] & 3))
+    loop = b"\x10\x10\x00\x00" + struct.pack("<QQ", first - 512 - 4, 48)
+    changed = bytearray(image)
+    changed[first : first + 40] = 2 * loop
+    with pytest.raises(ValueError, match="headers of more than 1048576 bytes"):
+        check(bytes(changed))
