@@ -3,8 +3,12 @@
 All kernels are walked through together, in chains (`chains.ChainLayout`). What is known of a
 weight before it is decoded is how large its chain has been so far, how large the weights of the
 same two channels were at earlier places of the window, and how large its kernel is in the mean.
-A weighted mean of the three gives the weight's *scale class*, four to an octave; the classes'
-frequency tables serve the whole file. Kernels of many scales need no tables of their own.
+A weighted mean of the three (`_PooledClasses`), or a product of how much larger than the kernel's
+mean its output channel, its input channel and its place of the window are (`_SeparableClasses`),
+gives the weight's *scale class*, four to an octave; the classes' frequency tables serve the whole
+file. Kernels of many scales need no tables of their own; kernels whose weights, divided by their
+scale, are distributed alike form up to four groups with tables of their own, where that is
+smaller.
 
 Kernels whose integers obey a trellis code (`trellis_codes`, the quantizer "TCQ") are recognised,
 and their parity, known from the state, costs nothing.
@@ -16,6 +20,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -55,10 +60,18 @@ _SCALE = 256
 """Mean magnitudes of kernels are stored in 256ths."""
 _FIRST_CLASS = (1023 - 6) << 2
 """Class 0 begins at a scale of 2^-6."""
-_MIXTURES = ((0, 0, 1), (200, 0, 16), (200, 20, 16))
-"""Tried by the writer: most steps that a chain counts for, weight of a place, of the kernel."""
+SEPARABLE = 0xFFFF
+"""In place of the most steps of a mixture: scales are products, `_SeparableClasses`."""
+MAX_GROUPS = 4
+_MIXTURES = ((0, 0, 1), (200, 0, 16), (200, 20, 16), (SEPARABLE, 15, 16), (SEPARABLE, 40, 32))
+"""Tried by the writer: most steps that a chain counts for, weight of a place, of the kernel; or
+what the expected magnitude counts for beside those of earlier places, and of the present one."""
+_CHAIN_COUNT, _PLANE_COUNT, _ROW_COUNT = 16, 64, 200
+"""Weights that a kernel's mean counts for beside those of a chain, a place, an input channel."""
 _HEADER = struct.Struct("<HHHH")
-_KERNEL = np.dtype([("mean", "<u2"), ("centre", "<u2"), ("states", "<u2"), ("offset", "<u2")])
+_WIDE = ("mean", "centre", "states", "offset")
+_KERNEL = np.dtype([("mean", "<u2"), ("centre", "<u2"), ("states", "<u2"), ("offset", "<u2"),
+                    ("group", "u1")])
 
 
 @dataclass(frozen=True)
@@ -68,9 +81,10 @@ class _Model:
     Args:
         mixture: One of `_MIXTURES`, or another.
         kernels: `_KERNEL` records: mean magnitude in 256ths, the index that counts as 0, states
-            of the trellis code or 0, and what index − centre must be increased by to obey it.
+            of the trellis code or 0, what index − centre must be increased by to obey it, and the
+            group of kernels.
         reach: Largest |index − centre|.
-        table_of_class: uint8 `(CLASSES,)`.
+        table_of_class: uint8 `(groups · CLASSES,)`, one group after the other.
         tables: Of `2 · reach + 1` levels.
     """
 
@@ -101,8 +115,9 @@ class ContextCoder(IndexCoder):
                         for path, shape, centre in zip(mine, shapes, centres, strict=True)]
             facts = _facts(layout, integers, centres)
             sequence = layout.sequence(integers)
-            trial = min((_fitted(layout, sequence, facts, mixture) for mixture in _MIXTURES),
-                        key=lambda trial: trial.bits)
+            trial = min((trial for mixture in _MIXTURES
+                         for trial in _fitted(layout, sequence, facts, mixture)
+                         if trial is not None), key=lambda trial: trial.bits)
             words, states = _encode(layout, sequence, trial)
             buffers |= {"context_words": words, "context_states": states,
                         "context_tables": _write_model(trial.model)}
@@ -141,34 +156,70 @@ class ContextCoder(IndexCoder):
         return found
 
 
-class _Classes:
-    """The scale classes of a step's weights, from the magnitudes of the steps before.
+class _Classes(ABC):
+    """The tables of a step's weights, from the magnitudes of the steps before.
 
-    All arithmetic is on float64 numbers that hold integers, but for two divisions and the product
-    between them, each rounded once as IEEE 754 says: the same everywhere.
+    All arithmetic is on float64 numbers, in one order, each operation rounded once as IEEE 754
+    says: the same everywhere. Sums are of integers, and exact.
     """
 
-    def __init__(self, layout: ChainLayout, model_kernels: NDArray, mixture: Sequence[int]):
+    @abstractmethod
+    def at(self, step: int) -> NDArray[np.intp]:
+        """Classes of the weights of a step, one a running chain, plus `CLASSES` a group."""
+
+    @abstractmethod
+    def update(self, step: int, magnitudes: NDArray) -> None:
+        """Take in the magnitudes of the step that `at` was asked for last."""
+
+
+def _classes(layout: ChainLayout, kernels: NDArray, mixture: Sequence[int]) -> _Classes:
+    kind = _SeparableClasses if mixture[0] == SEPARABLE else _PooledClasses
+    return kind(layout, kernels, mixture)
+
+
+class _Places:
+    """Sums of magnitudes of the same two channels at earlier places of the window."""
+
+    def __init__(self, layout: ChainLayout):
+        self.layout = layout
+        self.period = layout.per_chain(
+            [block.period or block.steps for block in layout.blocks], np.int64)
+        # Chains that have an earlier place of the window at this step, and where it is.
+        self.here = self.before = np.empty(0, np.int64)
+        # Sums of magnitudes over all places up to this one, for each weight.
+        self.sums = np.empty(layout.size, np.float32)
+
+    def at(self, step: int, width: int) -> tuple[NDArray, NDArray, NDArray]:
+        """Chains with an earlier place, the sums there, and the number of places."""
+        self.here = (self.period[:width] <= step).nonzero()[0]
+        period = self.period.take(self.here)
+        self.before = self.layout.starts.take(step - period) + self.here
+        return self.here, self.sums.take(self.before), step // period
+
+    def update(self, step: int, magnitudes: NDArray) -> None:
+        """Take in the magnitudes of a step."""
+        start = int(self.layout.starts[step])
+        now = self.sums[start : start + magnitudes.size]
+        now[...] = magnitudes
+        if self.here.size:
+            now[self.here] += self.sums.take(self.before)
+
+
+class _PooledClasses(_Classes):
+    """Of the weighted mean of a chain's, a place's and the kernel's magnitudes."""
+
+    def __init__(self, layout: ChainLayout, kernels: NDArray, mixture: Sequence[int]):
         self.most, self.place_weight, self.kernel_weight = map(float, mixture)
         self.layout = layout
-        blocks = layout.blocks
-        mean = model_kernels["mean"].astype(np.float64) / _SCALE
-        self.prior = layout.per_chain([mean[block.kernel] for block in blocks]) * self.kernel_weight
+        mean = kernels["mean"].astype(np.float64) / _SCALE
+        self.prior = layout.per_chain(
+            [mean[block.kernel] for block in layout.blocks]) * self.kernel_weight
         self.sums = np.zeros(layout.chains)
-        self.fixed = None
-        if not self.most:
-            self.fixed = _class_of(self.prior / self.kernel_weight)
-        # Chains that have an earlier place of the window at this step, and where it is.
-        self.here = np.empty(0, np.int64)
-        self.before = self.here
-        if self.place_weight:
-            self.period = layout.per_chain(
-                [block.period or block.steps for block in blocks], np.int64)
-            # Sums of magnitudes over all places up to this one, for each weight.
-            self.place_sums = np.empty(layout.size, np.float32)
+        self.fixed = None if self.most else _class_of(self.prior / self.kernel_weight)
+        self.places = _Places(layout) if self.place_weight else None
 
     def at(self, step: int) -> NDArray[np.intp]:
-        """Classes of the weights of a step, one a running chain."""
+        """See `_Classes.at`."""
         width = int(self.layout.widths[step])
         if self.fixed is not None:
             return self.fixed[:width]
@@ -177,28 +228,99 @@ class _Classes:
         scale *= counted
         scale += self.prior[:width]
         weight = np.full(width, counted + self.kernel_weight)
-        if self.place_weight:
-            self.here = (self.period[:width] <= step).nonzero()[0]
-            if self.here.size:
-                period = self.period.take(self.here)
-                self.before = self.layout.starts.take(step - period) + self.here
-                scale[self.here] += self.place_weight * self.place_sums.take(self.before)
-                weight[self.here] += self.place_weight * (step // period)
+        if self.places is not None:
+            here, sums, number = self.places.at(step, width)
+            if here.size:
+                scale[here] += self.place_weight * sums
+                weight[here] += self.place_weight * number
         scale /= weight
         return _class_of(scale)
 
     def update(self, step: int, magnitudes: NDArray) -> None:
-        """Take in the magnitudes of the step that `at` was asked for last."""
+        """See `_Classes.update`."""
         if self.fixed is not None:
             return
-        width = magnitudes.size
-        self.sums[:width] += magnitudes
-        if self.place_weight:
-            start = int(self.layout.starts[step])
-            now = self.place_sums[start : start + width]
-            now[...] = magnitudes
-            if self.here.size:
-                now[self.here] += self.place_sums.take(self.before)
+        self.sums[: magnitudes.size] += magnitudes
+        if self.places is not None:
+            self.places.update(step, magnitudes)
+
+
+class _SeparableClasses(_Classes):
+    """Of a product: output channel × place of the window × input channel.
+
+    A chain's mean so far, times how much larger than the kernel's mean the present place is (so
+    far, in all chains), is what is expected of the chain at this place; its magnitudes there are
+    averaged with that. Times how much larger the input channel was at earlier places is what is
+    expected of the two channels together; their magnitudes there are averaged with that. The
+    scale is the product of both means over the chain's, as in an analysis of variance of
+    logarithms with two interactions.
+    """
+
+    def __init__(self, layout: ChainLayout, kernels: NDArray, mixture: Sequence[int]):
+        _, self.earlier_count, self.present_count = map(float, mixture)
+        self.layout = layout
+        blocks = layout.blocks
+        number = [block.kernel for block in blocks]
+        self.block_mean = kernels["mean"][number].astype(np.float64) / _SCALE
+        self.mean = layout.per_chain(self.block_mean.tolist())
+        self.first_class = layout.per_chain(
+            [CLASSES * int(kernels["group"][block.kernel]) for block in blocks], np.intp)
+        self.block_of_chain = layout.per_chain(range(len(blocks)), np.intp)
+        self.steps = np.array([block.steps for block in blocks])
+        self.chains = np.array([block.chains for block in blocks])
+        self.first_chain = np.array([block.first_chain for block in blocks])
+        self.first_row = np.array([block.first_row for block in blocks])
+        self.period = np.array([block.period or block.first_row + block.steps
+                                for block in blocks])
+        self.first_channel = np.cumsum(self.period) - self.period
+        self.chain_sums = np.zeros(layout.chains)
+        self.present_sums = np.zeros(layout.chains)
+        self.plane_sums = np.zeros(len(blocks))
+        self.channel_sums = np.zeros(int(self.period.sum()))
+        self.places = _Places(layout)
+        self.channel = np.empty(0, np.int64)
+
+    def at(self, step: int) -> NDArray[np.intp]:
+        """See `_Classes.at`."""
+        width = int(self.layout.widths[step])
+        running = int(np.count_nonzero(self.steps > step))
+        of_chain = self.block_of_chain[:width]
+        period, mean = self.period[:running], self.block_mean[:running]
+        place = self.first_row[:running] + step
+        within = place % period
+        self.channel = self.first_channel[:running] + within
+        starting = within == 0
+        if starting.any():
+            self.plane_sums[:running][starting] = 0
+            self.present_sums[:width][starting.take(of_chain)] = 0
+        rows = np.minimum(within, step)
+        chains = self.chains[:running]
+        plane = (self.plane_sums[:running] + _PLANE_COUNT * mean) / (
+            rows * chains + _PLANE_COUNT) / mean
+        channel = (self.channel_sums.take(self.channel) + _ROW_COUNT * mean) / (
+            step // period * chains + _ROW_COUNT) / mean
+        chain = (self.chain_sums[:width] + _CHAIN_COUNT * self.mean[:width]) / (
+            step + _CHAIN_COUNT)
+        scale = (self.present_sums[:width] + self.present_count * (
+            chain * plane.take(of_chain))) / (rows.take(of_chain) + self.present_count)
+        together = self.earlier_count * (chain * channel.take(of_chain))
+        count = np.full(width, self.earlier_count)
+        here, sums, number = self.places.at(step, width)
+        together[here] += sums
+        count[here] += number
+        scale *= together / count
+        scale /= chain
+        return _class_of(scale) + self.first_class[:width]
+
+    def update(self, step: int, magnitudes: NDArray) -> None:
+        """See `_Classes.update`."""
+        width, running = magnitudes.size, self.channel.size
+        self.chain_sums[:width] += magnitudes
+        self.present_sums[:width] += magnitudes
+        sums = np.add.reduceat(magnitudes, self.first_chain[:running], dtype=np.int64)
+        self.plane_sums[:running] += sums
+        self.channel_sums[self.channel] += sums
+        self.places.update(step, magnitudes)
 
 
 def _class_of(scale: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -285,12 +407,11 @@ def _obeyed(blocks: Sequence[NDArray]) -> tuple[int, int]:
     return 0, 0
 
 
-def _fitted(layout: ChainLayout, sequence: NDArray, facts: NDArray, mixture) -> _Trial:
-    """Classes of all weights and the tables that suit them."""
-    reach = int(np.abs(sequence).max())
-    levels = 2 * reach + 1
-    classes = _Classes(layout, facts, mixture)
-    parities = _Parities(layout, facts)
+def _fitted(
+    layout: ChainLayout, sequence: NDArray, facts: NDArray, mixture: tuple[int, int, int]
+) -> Iterator[_Trial | None]:
+    """Classes of all weights and the tables that suit them; with groups of kernels, too."""
+    classes, parities = _classes(layout, facts, mixture), _Parities(layout, facts)
     contexts = np.empty(sequence.size, np.uint8)
     allowed = np.empty(sequence.size, np.uint8)
     for step, start in enumerate(layout.starts[:-1]):
@@ -300,18 +421,55 @@ def _fitted(layout: ChainLayout, sequence: NDArray, facts: NDArray, mixture) -> 
         allowed[here] = parities.at(row.size)
         classes.update(step, np.abs(row))
         parities.update(row)
-    counts: NDArray = np.zeros(CLASSES * levels, np.int64)
+    yield _tabulated(sequence, contexts, allowed, facts, mixture)
+    if mixture[0] == SEPARABLE and len(facts) > 1:
+        grouped = facts.copy()
+        grouped["group"] = _groups(layout, sequence, contexts, len(facts))
+        for block in layout.blocks:
+            contexts[layout.positions(block)] += np.uint8(CLASSES * grouped["group"][block.kernel])
+        yield _tabulated(sequence, contexts, allowed, grouped, mixture)
+
+
+def _groups(
+    layout: ChainLayout, sequence: NDArray, contexts: NDArray, kernels: int
+) -> NDArray[np.uint8]:
+    """A group of each kernel, by how heavy the tails of its weights over their scales are."""
+    sums = np.zeros((kernels, 3))
+    for block in layout.blocks:
+        where = layout.positions(block)
+        relative = np.abs(sequence[where]) * np.exp2(-0.25 * contexts[where])
+        sums[block.kernel] += relative.size, relative.sum(), (relative**2).sum()
+    size, first, second = sums.T
+    tails = size * second / np.maximum(first, 1e-9) ** 2
+    order = np.argsort(tails)
+    below = np.cumsum(size[order]) - size[order] / 2
+    group = np.empty(kernels, np.uint8)
+    group[order] = below / size.sum() * MAX_GROUPS
+    return group
+
+
+def _tabulated(
+    sequence: NDArray, contexts: NDArray, allowed: NDArray, facts: NDArray,
+    mixture: tuple[int, int, int],
+) -> _Trial | None:
+    """Tables that suit weights of these contexts, shared where that is smaller; None: too many."""
+    reach = int(np.abs(sequence).max())
+    levels = 2 * reach + 1
+    cells = CLASSES * (int(facts["group"].max()) + 1)
+    counts: NDArray = np.zeros(cells * levels, np.int64)
     for first in range(0, sequence.size, 1 << 22):
         part = slice(first, first + (1 << 22))
         counts += np.bincount(contexts[part] * np.int64(levels) + sequence[part] + reach,
                               minlength=counts.size)
-    counts = counts.reshape(CLASSES, levels)
+    counts = counts.reshape(cells, levels)
     used = np.flatnonzero(counts.sum(axis=1))
     tables, numbers = share_tables(list(counts[used]), (PRECISION,))
+    if len(tables) > CLASSES:
+        return None
     # Classes that do not occur take the table of the nearest one that does.
-    nearest = np.abs(np.arange(CLASSES)[:, None] - used).argmin(axis=1)
+    nearest = np.abs(np.arange(cells)[:, None] - used).argmin(axis=1)
     table_of_class = np.asarray(numbers, np.uint8)[nearest]
-    model = _Model(tuple(mixture), facts, reach, table_of_class, tables)
+    model = _Model(mixture, facts, reach, table_of_class, tables)
     columns = 3 * table_of_class[contexts] + allowed
     costs = PRECISION - np.log2(np.maximum(_shares(model), 1)).astype(np.float32)
     cost = costs[columns, sequence + np.int64(reach)]
@@ -333,10 +491,13 @@ def _shares(model: _Model) -> NDArray[np.int64]:
 
 def _write_model(model: _Model) -> NDArray[np.uint8]:
     """Header, kernels and tables: two zlib streams, the first preceded by its length."""
+    separable = model.mixture[0] == SEPARABLE
     head = zlib.compress(
         _HEADER.pack(*model.mixture, model.reach) + bytes([len(model.tables)])
+        + (bytes([model.table_of_class.size // CLASSES]) if separable else b"")
         + model.table_of_class.tobytes() + b"".join(
-            model.kernels[name].tobytes() for name in _KERNEL.names or ()), 9)
+            model.kernels[name].tobytes() for name in _WIDE)
+        + (model.kernels["group"].tobytes() if separable else b""), 9)
     return np.concatenate([np.frombuffer(struct.pack("<I", len(head)) + head, np.uint8),
                            write_tables(model.tables)])
 
@@ -346,24 +507,33 @@ def _read_model(stored: NDArray[np.uint8], kernels: int) -> _Model:
     if len(body) < 4:
         raise ValueError("the context model is cut off")
     (length,) = struct.unpack_from("<I", body)
-    expected = _HEADER.size + 1 + CLASSES + kernels * _KERNEL.itemsize
+    most = _HEADER.size + 2 + MAX_GROUPS * CLASSES + kernels * _KERNEL.itemsize
     inflate = zlib.decompressobj()
     try:
-        head = inflate.decompress(body[4 : 4 + length], expected + 1)
+        head = inflate.decompress(body[4 : 4 + length], most + 1)
     except zlib.error as error:
         raise ValueError(f"the context model: {error}") from None
-    if len(head) != expected or not inflate.eof or inflate.unused_data:
-        raise ValueError(f"the context model takes {expected} bytes. Received: {len(head)}")
+    if len(head) < _HEADER.size + 2 or not inflate.eof or inflate.unused_data:
+        raise ValueError("the context model is cut off or too long")
     *mixture, reach = _HEADER.unpack_from(head)
-    count = head[_HEADER.size]
-    table_of_class = np.frombuffer(head, np.uint8, CLASSES, _HEADER.size + 1)
-    facts, start = np.empty(kernels, _KERNEL), _HEADER.size + 1 + CLASSES
-    for name in _KERNEL.names or ():
+    separable = mixture[0] == SEPARABLE
+    count, start = head[_HEADER.size], _HEADER.size + 1 + separable
+    groups = head[start - 1] if separable else 1
+    expected = start + groups * CLASSES + kernels * (_KERNEL.itemsize - (not separable))
+    if not 1 <= groups <= MAX_GROUPS or len(head) != expected:
+        raise ValueError(f"the context model takes {expected} bytes. Received: {len(head)}")
+    table_of_class = np.frombuffer(head, np.uint8, groups * CLASSES, start)
+    start += table_of_class.size
+    facts = np.zeros(kernels, _KERNEL)
+    for name in _WIDE:
         facts[name] = np.frombuffer(head, "<u2", kernels, start)
         start += 2 * kernels
+    if separable:
+        facts["group"] = np.frombuffer(head, np.uint8, kernels, start)
     if not mixture[2] or reach >= MAX_LEVELS or not facts["mean"].all() or not (
             np.isin(facts["states"], (0, *STATES)).all()) or not (
-            table_of_class.max() < count <= CLASSES):
+            table_of_class.max() < count <= CLASSES and facts["group"].max() < groups) or (
+            separable and not mixture[1]):
         raise ValueError("the context model holds numbers that it cannot hold")
     tables = read_tables(np.frombuffer(body, np.uint8, offset=4 + length),
                          [2 * reach + 1] * count)
@@ -416,7 +586,7 @@ def _encode(
 
 def _decode(layout: ChainLayout, model: _Model, words: NDArray, states: NDArray) -> NDArray:
     lookup = _lookup(model)
-    classes, parities = _Classes(layout, model.kernels, model.mixture), None
+    classes, parities = _classes(layout, model.kernels, model.mixture), None
     if model.kernels["states"].any():
         parities = _Parities(layout, model.kernels)
     sequence = np.empty(layout.size, np.int16)

@@ -118,7 +118,8 @@ def read_array(group: h5py.Group, name: str, dtype: Any, limit: int) -> NDArray:
     dataset = member(group, name, h5py.Dataset).id
     where = f"{group.name.rstrip('/')}/{name}"
     dtype, shape = np.dtype(dtype), dataset.shape
-    if dataset.dtype != dtype or len(shape) != 1:
+    # HDF5's type itself: NumPy has no name for the bits that HDF5 would leave out of its numbers.
+    if dataset.get_type() != h5py.h5t.py_create(dtype) or len(shape) != 1:
         raise ValueError(f"{where} is a vector of {dtype}. "
                          f"Received: {str(dataset.dtype):.80} {shape}")
     size = int(shape[0]) * dtype.itemsize

@@ -21,7 +21,7 @@ from cxcompress.errors import InputError
 MAGIC = b"\x89CXC\r\n\x1a\n"
 """Like PNG's and HDF5's: a transfer as text, or with stripped bits, breaks it visibly."""
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 USER_BLOCK_SIZE = 512
 
 _HEADER = struct.Struct("<8sIIQ32s")

@@ -16,6 +16,7 @@ import dataclasses
 import io
 import json
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ import h5py
 import numpy as np
 
 from cxcompress.quantization import Compression, share_weights
-from cxcompress.representation import Codebook, SharedKernel, SharedWeights
+from cxcompress.representation import Codebook, SharedKernel, SharedWeights, context
 from cxcompress.runtime.filling import PlacedKernel, graph_without_kernels
 from cxcompress.storage import Container, ModelCard, read_container, write_container
 from cxcompress.storage.graphs import unpacked_graphs
@@ -67,6 +68,7 @@ def all_bases() -> list[Base]:
               _base("graph", one_graph), _base("graph of format 1", _of_format_1(one_graph)),
               _base("smallest", _written(container, "smallest")),
               _base("trellis", _written(trellis_container(), "context")),
+              _base("separable", separable_image()),
               _base("deflated", _written(container, "rans"), rewrite=False)]
     bases += [_base(path.stem, path.read_bytes(), rewrite=False)
               for path in sorted(CORPUS.glob("*.h5")) if _is_sound(path)]
@@ -132,6 +134,23 @@ def trellis_container() -> Container:
     return dataclasses.replace(
         tiny_container(), graph=None, compression="uTCQ",
         shared=share_weights(kernels, Compression.parse("uTCQ", clustercnn=31)))
+
+
+@contextmanager
+def separable_scales():
+    """Within it `context` takes scales that are products, as larger files do by themselves."""
+    before = context._MIXTURES
+    context._MIXTURES = ((context.SEPARABLE, 15, 16),)
+    try:
+        yield
+    finally:
+        context._MIXTURES = before
+
+
+def separable_image() -> bytes:
+    """The file of a container whose scales are products."""
+    with separable_scales():
+        return _written(dataclasses.replace(tiny_container(), graph=None), "context")
 
 
 def _written(container: Container, coder: str) -> bytes:

@@ -22,7 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from bases import one_kernel, tiny_container, trellis_container  # noqa: E402
+from bases import one_kernel, separable_scales, tiny_container, trellis_container  # noqa: E402
 from batches import FINDING, case_random, print_counts, run_cases  # noqa: E402
 from mutations import WORDS, _inside_zlib  # noqa: E402
 
@@ -41,6 +41,8 @@ def encoded_bases() -> list[EncodedKernels]:
     for coder in representation.names():
         for container in containers:
             found.append(_encoded(container, coder))
+    with separable_scales():
+        found.append(_encoded(tiny_container(), "context"))
     return [*found, _encoded(trellis_container(), "context")]
 
 

@@ -121,7 +121,7 @@ def test_the_user_block_seals_the_rest(tmp_path, container):
     write_container(path, container)
     content = path.read_bytes()
     assert content[:8] == b"\x89CXC\r\n\x1a\n"
-    assert int.from_bytes(content[8:12], "little") == 2
+    assert int.from_bytes(content[8:12], "little") == 3
     assert int.from_bytes(content[16:24], "little") == len(content)
     assert content[24:56] == hashlib.sha256(content[512:]).digest()
     assert not any(content[56:512])

@@ -91,9 +91,22 @@ def test_missing_files_and_folders(tmp_path):
 
 def test_a_newer_format_asks_for_an_upgrade(path):
     content = bytearray(path.read_bytes())
-    content[8] = 3
+    content[8] = 4
     refused(path, bytes(content),
-            r"written by a newer cxcompress \(format 3, this reader knows 2\): upgrade")
+            r"written by a newer cxcompress \(format 4, this reader knows 3\): upgrade")
+
+
+def test_numbers_of_fewer_bits_than_their_type_are_refused(path):
+    """HDF5 would leave the others out; read directly they would be there."""
+    with h5py.File(path, "r+") as file:
+        text = file["index"][()]
+        del file["index"]
+        kind = h5py.h5t.NATIVE_UINT8.copy()
+        kind.set_precision(2)
+        space = h5py.h5s.create_simple(text.shape)
+        dataset = h5py.h5d.create(file.id, b"index", kind, space)
+        dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, text)
+    refused(path, sealed(path.read_bytes()), "index is a vector of uint8")
 
 
 def test_a_version_that_the_content_does_not_state_is_refused(path):

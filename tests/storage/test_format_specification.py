@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from cxcompress.quantization import Compression, share_weights
+from cxcompress.representation import context as context_coder
 from cxcompress.storage import write_container
 
 
@@ -123,14 +124,32 @@ def rans(kernels, buffers):
     assert all(state == 2**32 for state in states) and next(words, None) is None
 
 
+def product(matrix, t, column, period, above, mean, earlier, present):
+    """Scale of a weight as section 5b's product says it, in that order of operations."""
+    size, chains = np.abs(matrix).astype(np.float64), matrix.shape[1]
+    i = (above + t) % period
+    here = slice(t - min(i, t), t)
+    before = slice(t % period, t, period)
+    plane = (size[here].sum() + 64 * mean) / (min(i, t) * chains + 64) / mean
+    row = (size[before].sum() + 200 * mean) / (t // period * chains + 200) / mean
+    chain = (size[:t, column].sum() + 16 * mean) / (t + 16)
+    scale = (size[here, column].sum() + present * (chain * plane)) / (min(i, t) + present)
+    together = earlier * (chain * row) + size[before, column].sum()
+    return scale * (together / (t // period + earlier)) / chain
+
+
 def context(kernels, buffers):
     stored = bytes(buffers["context_tables"])
     length = int.from_bytes(stored[:4], "little")
     head = zlib.decompress(stored[4 : 4 + length])
     body = zlib.decompress(stored[4 + length :])
     most, place, kernel_weight, reach = np.frombuffer(head, "<u2", 4).tolist()
-    count, table_of_class, n = head[8], head[9:73], len(kernels)
-    mean, centre, states, offset = np.frombuffer(head, "<u2", offset=73).reshape(4, n).tolist()
+    count, n, separable = head[8], len(kernels), most == 65535
+    start, groups = (10, head[9]) if separable else (9, 1)
+    table_of_class, start = head[start : start + 64 * groups], start + 64 * groups
+    mean, centre, states, offset = np.frombuffer(head, "<u2", 4 * n, start).reshape(4, n).tolist()
+    group = head[start + 8 * n :] if separable else bytes(n)
+    assert len(group) == n
     levels = 2 * reach + 1
     tables = [body[i * (1 + levels) :][: 1 + levels] for i in range(count)]
 
@@ -150,7 +169,7 @@ def context(kernels, buffers):
         out.append(np.zeros((rows, columns), int))
         period = shape[-2] if len(shape) > 2 else None
         cut = math.ceil(rows / math.ceil(rows / 4608))
-        blocks += [(number, out[-1][first : first + cut], period)
+        blocks += [(number, out[-1][first : first + cut], period, first)
                    for first in range(0, rows, cut)]
     blocks.sort(key=lambda block: -len(block[1]))
     odd = {4: (0o5, 0o2), 8: (0o13, 0o4), 16: (0o23, 0o4), 32: (0o45, 0o10), 64: (0o103, 0o24),
@@ -164,14 +183,20 @@ def context(kernels, buffers):
         for first in range(0, len(todo), len(lanes)):
             row = todo[first : first + len(lanes)]
             for lane, (i, column) in enumerate(row):
-                number, matrix, p = blocks[i]
-                a = np.float64(np.abs(matrix[:t, column]).sum()) / max(t, 1) * min(t, most)
-                a, w = a + mean[number] / 256 * kernel_weight, min(t, most) + kernel_weight
-                if p and p <= t and place:
-                    a += place * np.abs(matrix[t - p :: -p, column]).sum()
-                    w += place * (t // p)
-                chosen = (int(np.float64(a / w).view(np.int64)) >> 50) - 4068
-                chosen, parity = table_of_class[min(max(chosen, 0), 63)], None
+                number, matrix, p, above = blocks[i]
+                if separable:
+                    scale = product(matrix, t, column, p or above + len(matrix), above,
+                                    mean[number] / 256, place, kernel_weight)
+                else:
+                    a = np.float64(np.abs(matrix[:t, column]).sum()) / max(t, 1) * min(t, most)
+                    a, w = a + mean[number] / 256 * kernel_weight, min(t, most) + kernel_weight
+                    if p and p <= t and place:
+                        a += place * np.abs(matrix[t - p :: -p, column]).sum()
+                        w += place * (t // p)
+                    scale = a / w
+                chosen = (int(np.float64(scale).view(np.int64)) >> 50) - 4068
+                chosen = table_of_class[64 * group[number] + min(max(chosen, 0), 63)]
+                parity = None
                 z = walks.setdefault((i, column), 0)
                 if states[number]:
                     big, small = odd[states[number]]
@@ -305,11 +330,36 @@ def test_a_stranger_follows_a_trellis_and_the_scales_of_channels(tmp_path, conta
         np.testing.assert_array_equal(weights[path], array)
 
 
+def test_a_stranger_follows_output_channels_places_and_input_channels(tmp_path, container):
+    random = np.random.default_rng(0)
+    kernels = {}
+    for path, shape, tail in (("a/kernel", (3, 3, 16, 24), 0.1), ("b/kernel", (3, 3, 24, 16), 4),
+                              ("c/kernel", (80, 10), 1), ("d/kernel", (3, 3, 520, 2), 0.1)):
+        scale = np.exp(random.normal(size=shape[-1])) * np.exp(random.normal(size=shape[-2]))[
+            :, None] * np.exp(random.normal(size=(*shape[:-2], 1, 1)))
+        kernels[path] = np.sign(random.normal(size=shape)) * scale * random.exponential(
+            size=shape) ** tail, "conv"
+    compression = Compression.parse("uTCQ", clustercnn=255)
+    one = dataclasses.replace(container, shared=share_weights(kernels, compression),
+                              compression="uTCQ")
+    with pytest.MonkeyPatch.context() as patch:
+        # A larger file would choose it by itself.
+        patch.setattr(context_coder, "_MIXTURES", ((context_coder.SEPARABLE, 15, 16),))
+        write_container(tmp_path / "model.h5", one, coder="context")
+    with h5py.File(tmp_path / "model.h5") as file:
+        stored = file["kernels/context_tables"][()].tobytes()
+    head = zlib.decompress(stored[4 : 4 + int.from_bytes(stored[:4], "little")])
+    assert head[:2] == b"\xff\xff" and head[9] > 1
+    weights = read_as_specified(tmp_path / "model.h5")
+    for path, array in one.shared.weights().items():
+        np.testing.assert_array_equal(weights[path], array)
+
+
 def test_attributes_name_the_format(tmp_path, container):
     write_container(tmp_path / "model.h5", container)
     with h5py.File(tmp_path / "model.h5") as file:
         assert file.attrs["format"] == b"cxcompress"
-        assert file.attrs["format_version"] == 2
+        assert file.attrs["format_version"] == 3
         assert file.attrs["compression"] == b"uCWS"
         assert bytes(file["architecture"][()]).decode() == container.architecture
         assert json.loads(bytes(file["card"][()])) == container.card.to_dict()
