@@ -2,8 +2,9 @@
 
     python tests/compatibility/make_containers.py
 
-Up to `calibration` the format's number is 1, from `plans` on 2. Each commit's package is taken out
-of the repository's history and writes the same weights (`weights.py`) with the coders it had.
+Up to `calibration` the format's number is 1, `plans` and `differences` have 2, `separable` has 3.
+Each commit's package is taken out of the repository's history and writes the same weights
+(`weights.py`) with the coders it had.
 """
 
 from __future__ import annotations
@@ -23,12 +24,17 @@ COMMITS = {
     "c73758f": ("calibration", ["rans", "context", "smallest"]),
     "5a1c67a": ("plans", ["rans", "context"]),
     "ff4269c": ("differences", ["rans"]),
+    "adf44ef": ("separable", ["context"]),
 }
+# So few weights would not choose products of scales by themselves.
+CHOSEN = {"separable": "from cxcompress.representation import context; "
+                       "context._MIXTURES = ((context.SEPARABLE, 15, 16),)"}
 WRITE = """
 import sys
 sys.path.insert(0, sys.argv[3])
 from weights import container
 from cxcompress.storage import write_container
+exec(sys.argv[4])
 for coder in sys.argv[2].split(","):
     write_container(f"{sys.argv[1]}-{coder}.h5", container(), coder=coder, overwrite=True)
 """
@@ -42,7 +48,8 @@ def main() -> None:
             subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
             subprocess.run(
                 # Where the archive lies, since Python imports from the working folder first.
-                [sys.executable, "-c", WRITE, HERE / "containers" / name, ",".join(coders), HERE],
+                [sys.executable, "-c", WRITE, HERE / "containers" / name, ",".join(coders), HERE,
+                 CHOSEN.get(name, "")],
                 env=os.environ | {"PYTHONPATH": folder}, cwd=folder, check=True)
 
 

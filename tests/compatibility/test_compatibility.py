@@ -36,8 +36,8 @@ def test_containers_of_every_age_hold_what_was_written(path):
 
 def test_every_age_and_every_coder_is_kept():
     assert {path.stem.split("-")[0] for path in CONTAINERS} == {
-        "first", "graphs", "context", "columns", "calibration", "plans",
-        "differences"}
+        "first", "graphs", "context", "columns", "calibration", "plans", "differences",
+        "separable"}
     assert {size.coder for path in CONTAINERS for size in read_sizes(path).kernels.values()} >= {
         "raw", "index_map", "rans", "context", "huffman", "sparse_huffman", "sparse_index_map"}
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cxcompress import representation
 from cxcompress.quantization import TrellisQuantizer
-from cxcompress.representation import EncodedIndices, EncodedKernel, EncodedKernels
+from cxcompress.representation import EncodedIndices, EncodedKernel, EncodedKernels, context
 from cxcompress.representation.chains import MAX_STEPS, ChainLayout, as_matrix
 from cxcompress.representation.context import MAX_WEIGHTS_A_LANE
 
@@ -55,6 +55,47 @@ def test_scales_that_differ_by_channel_are_followed():
     flat = np.clip(flat, 0, 200).astype(np.uint8)
     assert bits_a_weight("context", {"a": (flat, 201)}) < 1.01 * bits_a_weight(
         "rans", {"a": (flat, 201)})
+
+
+def test_scales_of_outputs_inputs_and_places_multiply(monkeypatch):
+    random = np.random.default_rng(0)
+    scale = np.exp(random.normal(0, 0.7, (3, 3, 1, 1)) + random.normal(0, 0.7, (1, 1, 64, 1))
+                   + random.normal(0, 0.7, (1, 1, 1, 96)))
+    kernel = np.rint(3 * scale * random.laplace(size=(3, 3, 64, 96)))
+    kernel = (np.clip(kernel, -100, 100) + 100).astype(np.uint8)
+    product = bits_a_weight("context", {"a": (kernel, 201)})
+    monkeypatch.setattr(context, "_MIXTURES", ((0, 0, 1), (200, 0, 16), (200, 20, 16)))
+    assert product < 0.98 * bits_a_weight("context", {"a": (kernel, 201)})
+
+
+def test_kernels_of_other_tails_get_tables_of_their_own(monkeypatch):
+    random = np.random.default_rng(1)
+    kernels = {}
+    for name, tail in (("light", 0.3), ("middle", 1), ("heavy", 3), ("heavier", 4)):
+        size = random.exponential(size=(3, 3, 48, 64)) ** tail
+        signed = np.rint(6 * size / size.mean() * random.choice((-1, 1), size.shape))
+        kernels[name] = (np.clip(signed, -100, 100) + 100).astype(np.uint8), 201
+    together = representation.get("context").encode_kernels(kernels)
+    model = context._read_model(together.buffers["context_tables"], 4)
+    assert model.mixture[0] == context.SEPARABLE
+    assert sorted(model.kernels["group"].tolist()) == [0, 1, 2, 3]
+    assert model.kernels["group"][0] < model.kernels["group"][3]
+    grouped = bits_a_weight("context", kernels)
+    monkeypatch.setattr(context, "MAX_GROUPS", 1)
+    assert grouped < 0.97 * bits_a_weight("context", kernels)
+
+
+@given(shapes, st.integers(2, 40), st.integers(0, 2**32))
+@settings(max_examples=40)
+def test_products_of_scales_are_inverted_for_any_shapes(found, k, seed):
+    random = np.random.default_rng(seed)
+    kernels = {str(number): (np.clip(random.normal(k / 2, k / 6, shape), 0, k - 1).astype(
+        np.uint8), k) for number, shape in enumerate(found)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(context, "_MIXTURES", ((context.SEPARABLE, 15, 16),))
+        encoded = representation.get("context").encode_kernels(kernels)
+    for path, indices in encoded.decode().items():
+        np.testing.assert_array_equal(indices, kernels[path][0])
 
 
 def test_a_trellis_code_is_recognised_and_saves_a_bit():
