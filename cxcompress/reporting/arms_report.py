@@ -57,7 +57,7 @@ def write_arms_report(
 
 def _text(arms, found, changes, classes, rows, reference):
     first = next(iter(arms.values()))[0]
-    yield f"{len(first.image_id)} test images; 95% intervals in brackets"
+    yield f"{len(first.image_id)} images; 95% intervals in brackets"
     table = []
     for name, records in arms.items():
         row = {"way of training": name, "seeds": str(len(records))}
