@@ -109,7 +109,7 @@ def prune_sweep(arguments: argparse.Namespace) -> str:
                     for seed in arguments.seeds for treatment in wanted],
                     "Originals" if wanted == [ORIGINAL] else "Sweep", pool)
         _sweep.cache_clear()
-        rows = list(folder.results().values())
+        rows = sorted(folder.results().values(), key=lambda row: row["seed"])
         originals = [row for row in rows if row["treatment"] == "original"]
         common = ("seed", "treatment", "series", "level", "bytes", "space_ratio", "sparsity")
         folder.write_csv("results_prune_sweep.csv", [
