@@ -50,6 +50,8 @@ MAX_LEVELS = 2048
 """Larger alphabets are packed raw: their tables would be more than 4,096 levels wide."""
 MAX_LANES = 1 << 13
 MAX_WEIGHTS_A_LANE = 1 << 17
+MAX_SHORT_CHAINS = 1 << 18
+"""A chain takes some 80 bytes to decode; more of them than this must hold 8 weights each."""
 CLASSES = 64
 PRECISION = 14
 
@@ -104,6 +106,8 @@ class ContextCoder(IndexCoder):
         """See `IndexCoder.encode_kernels`."""
         flat = {path: checked_indices(indices, k) for path, (indices, k) in kernels.items()}
         mine = [path for path, (_, k) in kernels.items() if k <= MAX_LEVELS and flat[path].size]
+        if _too_many_chains(ChainLayout([np.shape(kernels[path][0]) for path in mine])):
+            mine = []
         rest = {path: pair for path, pair in kernels.items() if path not in mine}
         raw = get("raw").encode_kernels(rest)
         encoded, buffers = dict(raw.kernels), dict(raw.buffers) if rest else {}
@@ -116,8 +120,8 @@ class ContextCoder(IndexCoder):
             facts = _facts(layout, integers, centres)
             sequence = layout.sequence(integers)
             trial = min((trial for mixture in _MIXTURES
-                         for trial in _fitted(layout, sequence, facts, mixture)
-                         if trial is not None), key=lambda trial: trial.bits)
+                         for trial in _fitted(layout, sequence, facts, mixture)),
+                        key=lambda trial: trial.bits)
             words, states = _encode(layout, sequence, trial)
             buffers |= {"context_words": words, "context_states": states,
                         "context_tables": _write_model(trial.model)}
@@ -143,8 +147,11 @@ class ContextCoder(IndexCoder):
         for path, kernel in kernels.items():
             if not 1 <= kernel.k <= MAX_LEVELS or not kernel.size:
                 raise ValueError(f"{path}: not a kernel of {kernel.k} levels for this coder")
-        model = _read_model(stored, len(kernels))
         layout = ChainLayout([kernel.shape for kernel in kernels.values()])
+        if _too_many_chains(layout):
+            raise ValueError(f"{layout.chains} chains of {size} indices: more than "
+                             f"{MAX_SHORT_CHAINS} must hold 8 indices each")
+        model = _read_model(stored, len(kernels))
         integers = layout.kernels(_decode(layout, model, words, states))
         found = {}
         for (path, kernel), part, centre in zip(
@@ -170,6 +177,10 @@ class _Classes(ABC):
     @abstractmethod
     def update(self, step: int, magnitudes: NDArray) -> None:
         """Take in the magnitudes of the step that `at` was asked for last."""
+
+
+def _too_many_chains(layout: ChainLayout) -> bool:
+    return layout.chains > max(MAX_SHORT_CHAINS, layout.size // 8)
 
 
 def _classes(layout: ChainLayout, kernels: NDArray, mixture: Sequence[int]) -> _Classes:
@@ -272,11 +283,13 @@ class _SeparableClasses(_Classes):
         self.first_row = np.array([block.first_row for block in blocks])
         self.period = np.array([block.period or block.first_row + block.steps
                                 for block in blocks])
-        self.first_channel = np.cumsum(self.period) - self.period
+        # Rows that have no earlier place of the window need no sums of it: as many as rows suffice.
+        self.channels = np.minimum(self.period, self.steps)
+        self.first_channel = np.cumsum(self.channels) - self.channels
         self.chain_sums = np.zeros(layout.chains)
         self.present_sums = np.zeros(layout.chains)
         self.plane_sums = np.zeros(len(blocks))
-        self.channel_sums = np.zeros(int(self.period.sum()))
+        self.channel_sums = np.zeros(int(self.channels.sum()))
         self.places = _Places(layout)
         self.channel = np.empty(0, np.int64)
 
@@ -286,9 +299,8 @@ class _SeparableClasses(_Classes):
         running = int(np.count_nonzero(self.steps > step))
         of_chain = self.block_of_chain[:width]
         period, mean = self.period[:running], self.block_mean[:running]
-        place = self.first_row[:running] + step
-        within = place % period
-        self.channel = self.first_channel[:running] + within
+        self.channel = self.first_channel[:running] + step % self.channels[:running]
+        within = (self.first_row[:running] + step) % period
         starting = within == 0
         if starting.any():
             self.plane_sums[:running][starting] = 0
@@ -409,7 +421,7 @@ def _obeyed(blocks: Sequence[NDArray]) -> tuple[int, int]:
 
 def _fitted(
     layout: ChainLayout, sequence: NDArray, facts: NDArray, mixture: tuple[int, int, int]
-) -> Iterator[_Trial | None]:
+) -> Iterator[_Trial]:
     """Classes of all weights and the tables that suit them; with groups of kernels, too."""
     classes, parities = _classes(layout, facts, mixture), _Parities(layout, facts)
     contexts = np.empty(sequence.size, np.uint8)
@@ -421,13 +433,13 @@ def _fitted(
         allowed[here] = parities.at(row.size)
         classes.update(step, np.abs(row))
         parities.update(row)
-    yield _tabulated(sequence, contexts, allowed, facts, mixture)
+    yield from _tabulated(sequence, contexts, allowed, facts, mixture)
     if mixture[0] == SEPARABLE and len(facts) > 1:
         grouped = facts.copy()
         grouped["group"] = _groups(layout, sequence, contexts, len(facts))
         for block in layout.blocks:
             contexts[layout.positions(block)] += np.uint8(CLASSES * grouped["group"][block.kernel])
-        yield _tabulated(sequence, contexts, allowed, grouped, mixture)
+        yield from _tabulated(sequence, contexts, allowed, grouped, mixture)
 
 
 def _groups(
@@ -451,8 +463,8 @@ def _groups(
 def _tabulated(
     sequence: NDArray, contexts: NDArray, allowed: NDArray, facts: NDArray,
     mixture: tuple[int, int, int],
-) -> _Trial | None:
-    """Tables that suit weights of these contexts, shared where that is smaller; None: too many."""
+) -> Iterator[_Trial]:
+    """Tables that suit weights of these contexts, shared where that is smaller, unless too many."""
     reach = int(np.abs(sequence).max())
     levels = 2 * reach + 1
     cells = CLASSES * (int(facts["group"].max()) + 1)
@@ -465,7 +477,7 @@ def _tabulated(
     used = np.flatnonzero(counts.sum(axis=1))
     tables, numbers = share_tables(list(counts[used]), (PRECISION,))
     if len(tables) > CLASSES:
-        return None
+        return
     # Classes that do not occur take the table of the nearest one that does.
     nearest = np.abs(np.arange(cells)[:, None] - used).argmin(axis=1)
     table_of_class = np.asarray(numbers, np.uint8)[nearest]
@@ -474,7 +486,7 @@ def _tabulated(
     costs = PRECISION - np.log2(np.maximum(_shares(model), 1)).astype(np.float32)
     cost = costs[columns, sequence + np.int64(reach)]
     bits = float(cost.sum(dtype=np.float64)) + 8 * _write_model(model).size
-    return _Trial(model, bits, columns, cost)
+    yield _Trial(model, bits, columns, cost)
 
 
 def _shares(model: _Model) -> NDArray[np.int64]:

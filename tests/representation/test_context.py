@@ -1,5 +1,7 @@
 """The coder `context`: exact, smaller where scales differ or a trellis code is obeyed, safe."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -96,6 +98,34 @@ def test_products_of_scales_are_inverted_for_any_shapes(found, k, seed):
         encoded = representation.get("context").encode_kernels(kernels)
     for path, indices in encoded.decode().items():
         np.testing.assert_array_equal(indices, kernels[path][0])
+
+
+@pytest.mark.parametrize("shape", [(300_000, 2), (1, 1, 300_000, 2), (2, 130_000)])
+def test_products_of_scales_take_little_memory_for_long_and_for_short_chains(shape, monkeypatch):
+    """The reader's law: 3 × the decoded size, and 32 MB."""
+    monkeypatch.setattr(context, "_MIXTURES", ((context.SEPARABLE, 15, 16),))
+    kernel = np.arange(np.prod(shape), dtype=np.uint32).reshape(shape) % 7
+    encoded = representation.get("context").encode_kernels({"a": (kernel.astype(np.uint8), 7)})
+    tracemalloc.start()
+    try:
+        found = encoded.decode()["a"]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(found, kernel)
+    assert peak < 3 * 4 * kernel.size + (32 << 20)
+
+
+def test_more_short_chains_than_memory_allows_are_packed_raw_and_refused(monkeypatch):
+    kernels = {"a": (np.zeros((3, 300), np.uint8), 2)}
+    monkeypatch.setattr(context, "MAX_SHORT_CHAINS", 200)
+    assert representation.get("context").encode_kernels(kernels).kernels["a"].coder == "raw"
+    monkeypatch.undo()
+    encoded = representation.get("context").encode_kernels(kernels)
+    assert encoded.kernels["a"].coder == "context"
+    monkeypatch.setattr(context, "MAX_SHORT_CHAINS", 200)
+    with pytest.raises(ValueError, match="300 chains of 900 indices"):
+        encoded.decode()
 
 
 def test_a_trellis_code_is_recognised_and_saves_a_bit():
