@@ -34,7 +34,6 @@ import sys
 sys.path.insert(0, sys.argv[3])
 from weights import container
 from cxcompress.storage import write_container
-exec(sys.argv[4])
 for coder in sys.argv[2].split(","):
     write_container(f"{sys.argv[1]}-{coder}.h5", container(), coder=coder, overwrite=True)
 """
@@ -48,8 +47,8 @@ def main() -> None:
             subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
             subprocess.run(
                 # Where the archive lies, since Python imports from the working folder first.
-                [sys.executable, "-c", WRITE, HERE / "containers" / name, ",".join(coders), HERE,
-                 CHOSEN.get(name, "")],
+                [sys.executable, "-c", CHOSEN.get(name, "") + WRITE, HERE / "containers" / name,
+                 ",".join(coders), HERE],
                 env=os.environ | {"PYTHONPATH": folder}, cwd=folder, check=True)
 
 
