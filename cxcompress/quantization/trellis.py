@@ -24,6 +24,7 @@ from cxcompress.errors import InputError
 from cxcompress.quantization.weight_distribution import SortedWeights, finite_float32
 from cxcompress.quantization.weight_quantizer import WeightQuantizer
 from cxcompress.representation.chains import ChainLayout
+from cxcompress.representation.context import tables_to_expect
 from cxcompress.representation.trellis_codes import STATES, Trellis
 from cxcompress.representation.types import MAX_GRID_INTEGER, index_dtype
 
@@ -102,7 +103,7 @@ class TrellisQuantizer(WeightQuantizer):
         scaled = [np.asarray(kernel, np.float32) / np.float32(self.step_) for kernel in kernels]
         rates = estimated_rates([np.rint(kernel) for kernel in scaled], largest)
         first = walk(scaled, rates, largest, min(self.states, _FIRST_STATES), self.rate_weight)
-        rates = estimated_rates(first, largest)
+        rates = coded_rates(first, largest)
         found = walk(scaled, rates, largest, self.states, self.rate_weight)
         return [(kernel + largest).astype(index_dtype(self.codebook_.k)) for kernel in found]
 
@@ -148,34 +149,29 @@ class TrellisQuantizer(WeightQuantizer):
 
 @dataclass(frozen=True)
 class Rates:
-    """Bits that integers will cost, chain by chain.
+    """Bits that integers will cost.
 
     Args:
-        table: float32 `(classes, 2 · largest + 1)`: of chains of about the same spread, given
-            that the parity is known.
-        classes: int64 `(chains,)`: the class of each chain of a `ChainLayout`.
+        table: float32 `(classes, 2 · largest + 1)`, given that the parity is known.
+        classes: uint8 `(weights,)`: the class of each weight, in the order of a `ChainLayout`.
     """
 
     table: NDArray[np.float32]
-    classes: NDArray[np.int64]
+    classes: NDArray[np.uint8]
 
 
-def estimated_rates(
-    integers: Sequence[NDArray], largest: int, layout: ChainLayout | None = None
-) -> Rates:
-    """What the coder will take for integers like these: it, too, follows the spread of chains.
+def estimated_rates(integers: Sequence[NDArray], largest: int) -> Rates:
+    """What integers like these will cost a coder that follows the spread of chains.
 
     Chains whose mean magnitudes (drawn a little towards their kernel's) lie in the same quarter of
-    an octave share a histogram, smoothed, with a Laplace density of its mean magnitude as prior.
+    an octave make a class.
 
     Args:
         integers: Of the kernels, in their shapes.
         largest: The integers are cut to −largest … largest.
-        layout: Of the kernels' shapes, where it is at hand.
     """
-    layout = layout or ChainLayout([kernel.shape for kernel in integers])
-    grid = np.arange(-largest, largest + 1)
-    clipped = [np.clip(kernel, -largest, largest).astype(np.int16) for kernel in integers]
+    layout = ChainLayout([kernel.shape for kernel in integers])
+    clipped = _clipped(integers, largest)
     means = [float(np.abs(kernel).mean(dtype=np.float64)) if kernel.size else 0.0
              for kernel in clipped]
     scale = np.empty(layout.chains)
@@ -184,12 +180,42 @@ def estimated_rates(
         scale[block.first_chain : block.first_chain + block.chains] = (
             sums + _KERNEL_STEPS * means[block.kernel]) / (block.steps + _KERNEL_STEPS)
     octaves = np.floor(_CLASSES_PER_OCTAVE * np.log2(np.maximum(scale, _SMALLEST_SCALE)))
-    used, classes = np.unique(octaves, return_inverse=True)
-    counts = np.zeros((used.size, grid.size))
-    for block in layout.blocks:
-        own = classes[block.first_chain : block.first_chain + block.chains]
-        cells = own * grid.size + layout.matrix(clipped[block.kernel], block) + largest
-        counts += np.bincount(cells.ravel(), minlength=counts.size).reshape(counts.shape)
+    of_chain = np.unique(octaves, return_inverse=True)[1].astype(np.uint8)
+    classes = np.empty(layout.size, np.uint8)
+    for start, width in zip(layout.starts, layout.widths, strict=False):
+        classes[start : start + width] = of_chain[:width]
+    return Rates(_rate_table(layout.sequence(clipped), classes, largest), classes)
+
+
+def coded_rates(integers: Sequence[NDArray], largest: int) -> Rates:
+    """What integers like these cost the coder `context`: its tables are the classes.
+
+    Args:
+        integers, largest: As for `estimated_rates`, which serves where that coder codes nothing.
+    """
+    clipped = _clipped(integers, largest)
+    classes = tables_to_expect(clipped)
+    if classes is None:
+        return estimated_rates(integers, largest)
+    layout = ChainLayout([kernel.shape for kernel in integers])
+    return Rates(_rate_table(layout.sequence(clipped), classes, largest), classes)
+
+
+def _clipped(integers: Sequence[NDArray], largest: int) -> list[NDArray[np.int16]]:
+    return [np.clip(kernel, -largest, largest).astype(np.int16) for kernel in integers]
+
+
+def _rate_table(
+    sequence: NDArray[np.int16], classes: NDArray[np.uint8], largest: int
+) -> NDArray[np.float32]:
+    """Bits by class: smoothed histograms, with a Laplace density of their mean as prior."""
+    grid = np.arange(-largest, largest + 1)
+    counts = np.zeros((int(classes.max(initial=0)) + 1) * grid.size)
+    for first in range(0, sequence.size, _WEIGHTS_AT_ONCE):
+        part = slice(first, first + _WEIGHTS_AT_ONCE)
+        cells = classes[part] * np.int64(grid.size) + sequence[part] + largest
+        counts += np.bincount(cells, minlength=counts.size)
+    counts = counts.reshape(-1, grid.size)
     table = np.empty(counts.shape, np.float32)
     for row, line in zip(table, counts, strict=True):
         mean = float((line * np.abs(grid)).sum() / max(line.sum(), 1))
@@ -199,7 +225,7 @@ def estimated_rates(
         for parity in (0, 1):
             some = (grid & 1) == parity
             row[some] = -np.log2(smooth[some] / smooth[some].sum())
-    return Rates(table, classes)
+    return table
 
 
 def walk(
@@ -231,9 +257,9 @@ def walk(
             if waiting and waiting + source[:, part].size > _WEIGHTS_AT_ONCE:
                 _walk_together(group, rates.table, trellis, largest, rate_weight)
                 group, waiting = [], 0
-            chains = slice(block.first_chain + first, block.first_chain + min(
-                first + columns, block.chains))
-            group.append((source[:, part], target[:, part], rates.classes[chains]))
+            chains = np.arange(first, min(first + columns, block.chains)) + block.first_chain
+            group.append((source[:, part], target[:, part],
+                          rates.classes[layout.starts[: block.steps, None] + chains]))
             waiting += source[:, part].size
     if group:
         _walk_together(group, rates.table, trellis, largest, rate_weight)
@@ -249,7 +275,7 @@ def _walk_together(
     ends = np.cumsum(widths)
     lengths = np.array([len(source) for source, _, _ in group])
     costs = table * np.float32(rate_weight)
-    first_cost = np.concatenate([own for _, _, own in group]) * (2 * largest + 1) + largest
+    levels = 2 * largest + 1
     states, half = trellis.states, trellis.states // 2
     # Of the two ways into state 2 i + u: from i and from i + half, taking in the bit u.
     before = np.arange(states)
@@ -266,7 +292,9 @@ def _walk_together(
         running = int(np.count_nonzero(lengths > step))
         width = int(ends[running - 1])
         row = np.concatenate([source[step] for source, _, _ in group[:running]])
-        cost = _nearest(row, costs, first_cost[:width], largest, candidates[step, :, :width])
+        own = np.concatenate([tables[step] for _, _, tables in group[:running]])
+        first_cost = own * np.int64(levels) + largest
+        cost = _nearest(row, costs, first_cost, largest, candidates[step, :, :width])
         old, new, which = sums[:, :width], fresh[:, :width], late[:, :width]
         for bit in (0, 1):
             early_sum = old[:half] + cost[classes[bit][:half]]

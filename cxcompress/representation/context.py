@@ -117,11 +117,8 @@ class ContextCoder(IndexCoder):
             centres = _centres([flat[path] for path in mine], [kernels[path][1] for path in mine])
             integers = [flat[path].astype(np.int16).reshape(shape) - np.int16(centre)
                         for path, shape, centre in zip(mine, shapes, centres, strict=True)]
-            facts = _facts(layout, integers, centres)
             sequence = layout.sequence(integers)
-            trial = min((trial for mixture in _MIXTURES
-                         for trial in _fitted(layout, sequence, facts, mixture)),
-                        key=lambda trial: trial.bits)
+            trial = _best_trial(layout, sequence, _facts(layout, integers, centres))
             words, states = _encode(layout, sequence, trial)
             buffers |= {"context_words": words, "context_states": states,
                         "context_tables": _write_model(trial.model)}
@@ -161,6 +158,25 @@ class ContextCoder(IndexCoder):
                 raise ValueError(f"{path}: an index outside its codebook of {kernel.k} values")
             found[path] = indices.astype(index_dtype(kernel.k))
         return found
+
+
+def tables_to_expect(integers: Sequence[NDArray[np.int16]]) -> NDArray[np.uint8] | None:
+    """The frequency table that the coder takes for each weight of these kernels.
+
+    Args:
+        integers: Of the kernels, in their shapes: index minus the index that counts as 0.
+
+    Returns:
+        Numbers of tables `(weights,)`, in the order of `ChainLayout`; None where the coder leaves
+        such kernels alone.
+    """
+    some = [kernel for kernel in integers if kernel.size]
+    layout = ChainLayout([kernel.shape for kernel in some])
+    if not some or _too_many_chains(layout) or max(
+            2 * int(np.abs(kernel).max()) + 1 for kernel in some) > MAX_LEVELS:
+        return None
+    facts = _facts(layout, some, [0] * len(some))
+    return _best_trial(layout, layout.sequence(some), facts).columns // np.uint8(3)
 
 
 class _Classes(ABC):
@@ -417,6 +433,12 @@ def _obeyed(blocks: Sequence[NDArray]) -> tuple[int, int]:
             if all(trellis.follows(block, offset) for block in blocks):
                 return states, offset
     return 0, 0
+
+
+def _best_trial(layout: ChainLayout, sequence: NDArray, facts: NDArray) -> _Trial:
+    return min((trial for mixture in _MIXTURES
+                for trial in _fitted(layout, sequence, facts, mixture)),
+               key=lambda trial: trial.bits)
 
 
 def _fitted(

@@ -70,24 +70,23 @@ def test_no_walk_is_cheaper(steps, chains, seed):
     """All walks of a few steps, tried one by one."""
     weights = 3 * laplace(steps, chains, seed=seed)
     rates = estimated_rates([np.rint(weights)], 4)
+    classes = rates.classes.reshape(steps, chains)
     trellis, weight = Trellis(4), 0.3
     found = walk([weights], rates, 4, 4, weight)[0].astype(int)
 
     def costs(chain: int, integers) -> float:
-        bits = rates.table[rates.classes[chain]]
-        return sum((x - n) ** 2 + weight * bits[n + 4]
-                   for x, n in zip(weights[:, chain], integers, strict=True))
+        return sum((x - n) ** 2 + weight * rates.table[own, n + 4] for x, n, own in zip(
+            weights[:, chain], integers, classes[:, chain], strict=True))
 
     for chain in range(chains):
         column, best = weights[:, chain], [(0.0, 0)]
-        for x in column:
+        for x, own in zip(column, classes[:, chain], strict=True):
             cheapest: dict[int, float] = {}
             for cost, state in best:
                 for n in range(-4, 5):
                     if n & 1 == trellis.union[state]:
                         then = int(trellis.follow(np.array([state]), np.array([n]))[0])
-                        total = cost + (x - n) ** 2 + weight * rates.table[
-                            rates.classes[chain], n + 4]
+                        total = cost + (x - n) ** 2 + weight * rates.table[own, n + 4]
                         cheapest[then] = min(total, cheapest.get(then, np.inf))
             best = [(cost, state) for state, cost in cheapest.items()]
         assert costs(chain, found[:, chain]) == pytest.approx(
