@@ -210,7 +210,7 @@ def _rate_table(
 ) -> NDArray[np.float32]:
     """Bits by class: smoothed histograms, with a Laplace density of their mean as prior."""
     grid = np.arange(-largest, largest + 1)
-    counts = np.zeros((int(classes.max(initial=0)) + 1) * grid.size)
+    counts: NDArray = np.zeros((int(classes.max(initial=0)) + 1) * grid.size)
     for first in range(0, sequence.size, _WEIGHTS_AT_ONCE):
         part = slice(first, first + _WEIGHTS_AT_ONCE)
         cells = classes[part] * np.int64(grid.size) + sequence[part] + largest
