@@ -24,6 +24,7 @@ from cxcompress.reporting.figures import (
     VERMILION,
     _save,
 )
+from cxcompress.reporting.point_labels import label_points
 
 FAMILIES = {"DenseNet": (BLUE, "o"), "EfficientNet": (ORANGE, "s"), "Inception": (GREEN, "D"),
             "MNASNet": (PURPLE, "^"), "MobileNet": (SKY, "v"), "ResNet": (VERMILION, "P")}
@@ -47,14 +48,16 @@ def auroc_by(
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(1, len(starts), sharey=True, squeeze=False,
                                       figsize=(0.8 + 3.6 * len(starts), 3.2))
-        for axes, start in zip(panels[0], starts, strict=True):
-            rows = [row for row in networks if row["start"] == start and not row["dropped"]
-                    and np.isfinite(row[x])]
+        shown = [[row for row in networks if row["start"] == start and not row["dropped"]
+                  and np.isfinite(row[x])] for start in starts]
+        for axes, start, rows in zip(panels[0], starts, shown, strict=True):
             _points(axes, rows, x)
             found = _said(correlations, start, "auroc", x)
             axes.set_title(f"{STARTS[start]}{found}", fontsize=8)
         panels[0, 0].set_ylabel("AUROC on test, macro (95% intervals)")
         figure.tight_layout()
+        for axes, rows in zip(panels[0], shown, strict=True):
+            _name_points(axes, rows, x)
         _save(figure, stem)
 
 
@@ -71,11 +74,14 @@ def pretraining_gain(
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(4.6, 3.2))
         axes.axhline(0, color=GREY, linewidth=1)
-        _points(axes, [row for row in gains if not row["dropped"]], "parameters")
+        whole = [row for row in gains if not row["dropped"]]
+        _points(axes, whole, "parameters")
         axes.set_ylabel("AUROC, pretrained − random\n(95% intervals, paired)")
         axes.set_title("gain by pretraining"
                        + _said(correlations, "pretrained", "pretraining gain", "parameters"),
                        fontsize=8)
+        figure.tight_layout()
+        _name_points(axes, whole, "parameters")
         _save(figure, stem)
 
 
@@ -93,7 +99,7 @@ def truncation(stem: Path, networks: Sequence[Mapping], cuts: Sequence[Mapping])
         figure, panels = plt.subplots(
             1, 2, figsize=(8.2, max(3.2, 1.2 + 0.26 * len(cuts))),
             gridspec_kw={"width_ratios": (1.15, 1)})
-        axes = panels[0]
+        axes, named = panels[0], []
         for network in dict.fromkeys(row["network"] for row in networks):
             for start in starts:
                 rows = sorted((row for row in networks
@@ -110,8 +116,7 @@ def truncation(stem: Path, networks: Sequence[Mapping], cuts: Sequence[Mapping])
                 axes.plot(x[1:], y[1:], marker, color=colour, markersize=6,
                           markerfacecolor="white")
                 if start == starts[0]:
-                    axes.annotate(network, (x[0], y[0]), (5, 4), textcoords="offset points",
-                                  fontsize=6.5)
+                    named.append((network, x[0], y[0]))
         _log_axis(axes)
         axes.set_ylabel("AUROC on test, macro")
         axes.set_title("filled: whole; open: last blocks dropped"
@@ -132,26 +137,30 @@ def truncation(stem: Path, networks: Sequence[Mapping], cuts: Sequence[Mapping])
         axes.set_xlabel("AUROC, truncated − whole (95% intervals, paired)")
         axes.grid(axis="x", linewidth=0.4)
         figure.tight_layout()
+        if named:
+            names, x, y = zip(*named, strict=True)
+            label_points(panels[0], x, y, names, fontsize=6.5)
         _save(figure, stem)
 
 
 def _points(axes, rows: Sequence[Mapping], x: str) -> None:
     scale = 1e6 if x == "parameters" else 1.0
-    rows = sorted(rows, key=lambda row: row[x])
-    for number, row in enumerate(rows):
+    for row in rows:
         colour, marker = FAMILIES.get(row["family"], OTHER)
         axes.errorbar(row[x] / scale, row["auroc"], yerr=_ends([row]), fmt=marker, color=colour,
                       markersize=6, capsize=2, elinewidth=0.8)
-        # Names stand right of their points: out of the way of the next one.
-        below = number + 1 < len(rows) and rows[number + 1]["auroc"] > row["auroc"]
-        axes.annotate(row["network"], (row[x] / scale, row["auroc"]), (5, -9 if below else 4),
-                      textcoords="offset points", fontsize=6.5)
     if x == "parameters":
         _log_axis(axes)
     else:
         axes.set_xlabel(AXES[x])
     axes.margins(x=0.15)
     axes.grid(linewidth=0.4)
+
+
+def _name_points(axes, rows: Sequence[Mapping], x: str) -> None:
+    scale = 1e6 if x == "parameters" else 1.0
+    label_points(axes, [row[x] / scale for row in rows], [row["auroc"] for row in rows],
+                 [row["network"] for row in rows], fontsize=6.5)
 
 
 def _log_axis(axes) -> None:

@@ -35,6 +35,7 @@ from cxcompress.reporting.figures import (
     VERMILION,
     _save,
 )
+from cxcompress.reporting.point_labels import label_points
 
 COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, "black", GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -438,11 +439,9 @@ def profile_agreements(
         figure, (left, right) = plt.subplots(1, 2, figsize=(8.2, 3.6))
         ends = [np.nanmin([x, y]) - 0.03, max(np.nanmax([x, y]) + 0.03, 0.03)]
         left.plot(ends, ends, color=GREY, lw=0.8, ls=":")
-        for c, name in enumerate(classes):
+        for c in range(len(classes)):
             if np.isfinite(x[c]) and np.isfinite(y[c]):
                 left.plot(x[c], y[c], "o", ms=5, color=GROUP_COLOURS.get(group_of[c], GREY))
-                left.annotate(name, (x[c], y[c]), xytext=(4, 2), textcoords="offset points",
-                              fontsize=5.5, color="#444")
         left.set_xlim(ends)
         left.set_ylim(ends)
         for axis in (left.xaxis, left.yaxis):
@@ -480,4 +479,5 @@ def profile_agreements(
         right.legend(frameon=False, fontsize=7, ncols=2, loc="lower center",
                      bbox_to_anchor=(0.5, 1.0))
         figure.tight_layout()
+        label_points(left, x, y, classes, fontsize=5.5)
         _save(figure, stem)

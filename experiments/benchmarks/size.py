@@ -22,7 +22,7 @@ lzma, Keras' own `quantize("int8")`, and compressed containers without plans.
 Measurement: bytes with codebooks and tables; weight SQNR; seconds in this process, one thread;
 mean difference of outputs from the original's; with data, the test metric with its bootstrap 95%
 interval. Peers are compared at equal SQNR by interpolation along their curve. Output: a table, a
-CSV, a JSON file and a figure.
+CSV, a JSON file and a figure; interrupted, the same command goes on.
 
     python experiments/benchmarks/size.py --net pretrained/small_cxr_pneumoniamnist.h5
 """
@@ -30,6 +30,7 @@ CSV, a JSON file and a figure.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import lzma
 import math
@@ -52,6 +53,7 @@ TFMOT_LEVELS = (8, 16, 32, 64)
 NNCODEC_STEPS = range(-40, -7, 3)
 """Quantisation parameters; 4 more are a step twice as wide."""
 NNCODEC_LAMBDAS = (0.0, 0.5)
+NNCODEC = [f"nncodec, λ {scale:g}" for scale in NNCODEC_LAMBDAS]
 NNCODEC_SECONDS = 600
 CHECKED_IMAGES = 8
 METRIC = {"nuclei": "f1_macro"}
@@ -80,7 +82,7 @@ def benchmark(arguments: argparse.Namespace) -> str:
     """Measure all rows, write the run folder and return the tables."""
     from cxcompress.commands.command_line import start_tensorflow
     from cxcompress.reporting.tables import number, text_table
-    from cxcompress.runs import RunFolder, progress
+    from cxcompress.runs import RunFolder, WorkUnit
 
     start_tensorflow()
     described = {name: value for name, value in vars(arguments).items()
@@ -89,8 +91,12 @@ def benchmark(arguments: argparse.Namespace) -> str:
     with RunFolder.open(Path(arguments.output_path) / "size" / name, described,
                         overwrite=arguments.overwrite) as folder:
         judge = Judge(arguments)
+        done = folder.run_units([WorkUnit(id_, job, {"judge": judge})
+                                 for id_, job in _jobs(arguments)], name)
         empty = dict.fromkeys(("metric", "metric_low", "metric_high", "n"))
-        rows = [{"model": name} | empty | row for row in progress(_rows(judge, arguments), name)]
+        rows = [{"model": name} | empty | row
+                for found in done.values() for row in found.get("rows", [found])
+                if row["family"] not in NNCODEC or _is_near(row["sqnr_db"], arguments.sqnr)]
         folder.write_csv("size.csv", rows)
         curves = [row for row in rows if row["sqnr_db"] is not None]
         at = [_compared(curves, db) for db in arguments.sqnr]
@@ -194,34 +200,43 @@ class Judge:
         return found
 
 
-def _rows(judge: Judge, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def _jobs(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[Judge], dict]]]:
+    """A name and what measures it: a row, or several as "rows"."""
+    def row(name: str, family: str, coded: tuple[Callable, Callable]):
+        return name, lambda judge: judge.row(name, family, *coded)
+
     for dtype in (np.float32, np.float16):
         for name, compress, expand in _general_compressors():
-            yield judge.row(f"{np.dtype(dtype).name}, {name}", f"float, {name}",
-                            *_as_bytes(dtype, compress, expand))
+            yield row(f"{np.dtype(dtype).name}, {name}", f"float, {name}",
+                      _as_bytes(dtype, compress, expand))
     if arguments.tfmot:
         for k in TFMOT_LEVELS:
-            yield judge.row(f"tfmot cluster_weights k={k}, zlib", "tfmot clusters, zlib",
-                            lambda kernels, k=k: _clustered(kernels, k),
-                            _as_bytes(np.float32, zlib.compress, zlib.decompress)[1])
+            yield row(f"tfmot cluster_weights k={k}, zlib", "tfmot clusters, zlib",
+                      (lambda kernels, k=k: _clustered(kernels, k),
+                       _as_bytes(np.float32, zlib.compress, zlib.decompress)[1]))
     for k in CWS_LEVELS:
-        yield judge.row(f"CWS k={k}, uint8 index map, lzma", "CWS, lzma (prior art)",
-                        *_quantised("CWS", "lzma", k=k))
+        yield row(f"CWS k={k}, uint8 index map, lzma", "CWS, lzma (prior art)",
+                  _quantised("CWS", "lzma", k=k))
         for coder in ("rans", "context"):
-            yield judge.row(f"CWS k={k}, {coder}", f"CWS, {coder}", *_quantised("CWS", coder, k=k))
+            yield row(f"CWS k={k}, {coder}", f"CWS, {coder}", _quantised("CWS", coder, k=k))
     for db in arguments.sqnr:
-        yield judge.row(f"ECSQ, {db:g} dB, rans", "ECSQ, rans", *_quantised(
+        yield row(f"ECSQ, {db:g} dB, rans", "ECSQ, rans", _quantised(
             "ECSQ", "rans", k=256, bits_per_weight=max(0.3, (db - 1.5) / 6.02)))
         for coder in ("rans", "context"):
-            yield judge.row(f"uniform, {db:g} dB, {coder}", f"uniform, {coder}",
-                            *_uniform(db, coder))
+            yield row(f"uniform, {db:g} dB, {coder}", f"uniform, {coder}", _uniform(db, coder))
         for states in (8, 256):
-            yield judge.row(f"TCQ {states} states, {db:g} dB, context",
-                            f"TCQ {states}, context",
-                            *_quantised("TCQ", "context", k=256, sqnr_db=db, states=states))
+            yield row(f"TCQ {states} states, {db:g} dB, context", f"TCQ {states}, context",
+                      _quantised("TCQ", "context", k=256, sqnr_db=db, states=states))
     if arguments.nncodec:
-        yield from _nncodec(judge, arguments.nncodec, min(arguments.sqnr), max(arguments.sqnr))
-    yield from _whole_files(judge)
+        for scale, family in zip(NNCODEC_LAMBDAS, NNCODEC, strict=True):
+            for qp in NNCODEC_STEPS:
+                yield f"{family}, qp {qp}", functools.partial(
+                    _nncodec, python=arguments.nncodec, family=family, qp=qp, scale=scale)
+    yield "files", lambda judge: {"rows": list(_whole_files(judge))}
+
+
+def _is_near(sqnr_db: float | None, compared: Sequence[float]) -> bool:
+    return sqnr_db is not None and min(compared) - 3 <= sqnr_db <= max(compared) + 3
 
 
 def _general_compressors() -> list[tuple[str, Callable, Callable]]:
@@ -335,21 +350,16 @@ def _uniform(db: float, coder: str) -> tuple[Callable, Callable]:
     return encode, _decoded
 
 
-def _nncodec(judge: Judge, python: str, low: float, high: float) -> Iterator[dict[str, Any]]:
-    """Rows of nncodec that lie within 3 dB of the SQNRs compared; its seconds are its own."""
-    for scale in NNCODEC_LAMBDAS:
-        family = f"nncodec, λ {scale:g}"
-        for qp in NNCODEC_STEPS:
-            seconds: dict[str, float] = {}
+def _nncodec(judge: Judge, python: str, family: str, qp: int, scale: float) -> dict[str, Any]:
+    """A row of nncodec; its seconds are its own."""
+    seconds: dict[str, float] = {}
 
-            def encode(kernels, qp=qp, scale=scale, seconds=seconds):
-                decoded, size, spent = _through_nncodec(kernels, python, qp, scale)
-                seconds |= spent
-                return decoded, size
+    def encode(kernels):
+        decoded, size, spent = _through_nncodec(kernels, python, qp, scale)
+        seconds.update(spent)
+        return decoded, size
 
-            row = judge.row(f"{family}, qp {qp}", family, encode, lambda decoded: decoded)
-            if row["sqnr_db"] is not None and low - 3 <= row["sqnr_db"] <= high + 3:
-                yield row | seconds
+    return judge.row(f"{family}, qp {qp}", family, encode, lambda decoded: decoded) | seconds
 
 
 def _through_nncodec(kernels: dict[str, NDArray], python: str, qp: int, scale: float):
