@@ -236,7 +236,7 @@ def _jobs(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[Judge]
 
 
 def _is_near(sqnr_db: float | None, compared: Sequence[float]) -> bool:
-    return sqnr_db is not None and min(compared) - 3 <= sqnr_db <= max(compared) + 3
+    return sqnr_db is not None and min(compared) - 5 <= sqnr_db <= max(compared) + 5
 
 
 def _general_compressors() -> list[tuple[str, Callable, Callable]]:
