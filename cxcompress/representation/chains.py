@@ -22,6 +22,8 @@ from numpy.typing import DTypeLike, NDArray
 
 MAX_STEPS = 4608
 """Longer chains are cut, so that few long ones do not make everything wait: 512 · 3 · 3."""
+_POSITIONS_AT_ONCE = 1 << 18
+"""Bounds the memory of reading: 8 bytes for each of them."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,9 @@ class ChainLayout:
         """Weights in all."""
         return int(self.starts[-1])
 
-    def positions(self, block: ChainBlock) -> NDArray[np.int64]:
-        """Positions of a block's weights in the sequence, `(steps, chains)`."""
-        return self.starts[: block.steps, None] + np.arange(
+    def positions(self, block: ChainBlock, rows: slice = slice(None)) -> NDArray[np.int64]:
+        """Positions of a block's weights in the sequence, `(steps, chains)`, or of some rows."""
+        return self.starts[: block.steps][rows, None] + np.arange(
             block.first_chain, block.first_chain + block.chains)
 
     def sequence(self, kernels: Sequence[NDArray], dtype: DTypeLike | None = None) -> NDArray:
@@ -116,7 +118,11 @@ class ChainLayout:
         """The inverse of `sequence`, each kernel in its shape."""
         found = [np.empty(shape, sequence.dtype) for shape in self.shapes]
         for block in self.blocks:
-            self.matrix(found[block.kernel], block)[...] = sequence[self.positions(block)]
+            matrix = self.matrix(found[block.kernel], block)
+            at_once = max(1, _POSITIONS_AT_ONCE // block.chains)
+            for first in range(0, block.steps, at_once):
+                rows = slice(first, first + at_once)
+                matrix[rows] = sequence[self.positions(block, rows)]
         return found
 
     def per_chain(self, values: Sequence, dtype: DTypeLike | None = None) -> NDArray:

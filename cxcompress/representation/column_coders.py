@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import zlib
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +32,20 @@ from cxcompress.representation.coders import (
     register,
 )
 from cxcompress.representation.huffman import LONGEST, HuffmanCode, decode_columns
-from cxcompress.representation.sparse_columns import SparseColumns, read_gaps, write_gaps
+from cxcompress.representation.sparse_columns import (
+    ESCAPE,
+    SparseColumns,
+    column_batches,
+    fill_columns,
+    read_gaps,
+    write_gaps,
+)
 from cxcompress.representation.types import index_dtype
 
 MAX_ROWS = 1 << 16
 """Kernels of longer columns are packed raw: a reader takes a step for each row."""
+MAX_SHORT_COLUMNS = 1 << 17
+"""A column takes some 140 bytes to decode; more of them than this must hold 16 indices each."""
 _ONLY = 255
 """Stands for the length of the one codeword of a constant kernel, which takes no bits."""
 
@@ -46,19 +55,25 @@ def _matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
     return (math.prod(shape[:-1]), shape[-1]) if len(shape) > 1 else (math.prod(shape), 1)
 
 
+def _too_many_columns(shapes: Sequence[tuple[int, int]]) -> bool:
+    size = sum(rows * columns for rows, columns in shapes)
+    return sum(columns for _, columns in shapes) > max(MAX_SHORT_COLUMNS, size // 16)
+
+
 class _ColumnCoder(IndexCoder):
     """What the three share: kernels as matrices, and `raw` for those that do not fit."""
 
     def encode_kernels(self, kernels: Mapping[str, tuple[NDArray, int]]) -> EncodedKernels:
         """See `IndexCoder.encode_kernels`."""
-        matrices, rest = {}, {}
+        matrices = {}
         for path, (indices, k) in kernels.items():
             rows, columns = _matrix_shape(np.shape(indices))
             flat = checked_indices(indices, k)
             if flat.size and rows <= MAX_ROWS:
                 matrices[path] = flat.reshape(rows, columns)
-            else:
-                rest[path] = (indices, k)
+        if _too_many_columns([matrix.shape for matrix in matrices.values()]):
+            matrices = {}
+        rest = {path: pair for path, pair in kernels.items() if path not in matrices}
         raw = get("raw").encode_kernels(rest)
         buffers = dict(raw.buffers) if rest else {}
         encoded = dict(raw.kernels)
@@ -80,6 +95,9 @@ class _ColumnCoder(IndexCoder):
             shapes.append(_matrix_shape(kernel.shape))
             if not kernel.size or shapes[-1][0] > MAX_ROWS:
                 raise ValueError(f"{path}: not a kernel for the coder {self.name}")
+        if _too_many_columns(shapes):
+            raise ValueError(f"{sum(columns for _, columns in shapes)} columns: more than "
+                             f"{MAX_SHORT_COLUMNS} must hold 16 indices each")
         levels = [kernel.k for kernel in kernels.values()]
         matrices = self._decode(shapes, levels, buffers)
         return {path: matrix.astype(index_dtype(kernel.k), copy=False).reshape(kernel.shape)
@@ -154,11 +172,15 @@ class SparseHuffmanCoder(_ColumnCoder):
         if stored.size != sum(widths):
             raise ValueError(f"sparse_huffman_rows takes {sum(widths)} bytes. "
                              f"Received: {stored.size}")
-        rows = [part.view(_row_dtype(rows)).astype(np.int64) for part, (rows, _) in zip(
+        rows = [part.view(_row_dtype(rows)) for part, (rows, _) in zip(
             np.split(stored, np.cumsum(widths)[:-1]), shapes, strict=True)]
         entries = _read_huffman(codes, counts, buffers, "sparse_huffman")
-        return [_dense(*parts) for parts in zip(entries, rows, counts, absent, shapes, levels,
-                                                strict=True)]
+        return [
+            _filled(shape, k, index, ((columns, own[some], its_rows[some].astype(np.int64),
+                                       its_counts[columns])
+                                      for columns, some in column_batches(its_counts)))
+            for own, its_rows, its_counts, index, shape, k in zip(
+                entries, rows, counts, absent, shapes, levels, strict=True)]
 
 
 class SparseIndexMapCoder(_ColumnCoder):
@@ -193,18 +215,26 @@ class SparseIndexMapCoder(_ColumnCoder):
         if gaps.size != sum(sizes):
             raise ValueError(f"sparse_index_map_gaps takes {sum(sizes)} bytes. "
                              f"Received: {gaps.size}")
-        found = [read_gaps(part, own) for part, own in zip(
-            np.split(gaps, np.cumsum(sizes)[:-1]), gap_counts, strict=True)]
+        parts = np.split(gaps, np.cumsum(sizes)[:-1])
         packed = checked_buffer(buffers, "sparse_index_map", np.uint8)
-        widths = [index_dtype(k).itemsize * rows.size
-                  for k, (rows, _) in zip(levels, found, strict=True)]
+        widths = [index_dtype(k).itemsize * int(np.count_nonzero(part != ESCAPE))
+                  for k, part in zip(levels, parts, strict=True)]
         if packed.size != sum(widths):
             raise ValueError(f"sparse_index_map takes {sum(widths)} bytes. "
                              f"Received: {packed.size}")
         entries = [part.view(index_dtype(k).newbyteorder("<")) for part, k in zip(
             np.split(packed, np.cumsum(widths)[:-1]), levels, strict=True)]
-        return [_dense(own, rows, counts, *rest) for own, (rows, counts), *rest in zip(
-            entries, found, absent, shapes, levels, strict=True)]
+        return [_filled(shape, k, index, _gap_batches(own, its_gaps, its_counts))
+                for own, its_gaps, its_counts, index, shape, k in zip(
+                    entries, parts, gap_counts, absent, shapes, levels, strict=True)]
+
+
+def _gap_batches(entries: NDArray, gaps: NDArray[np.uint8], gap_counts: NDArray):
+    begin = 0
+    for columns, some in column_batches(gap_counts):
+        rows, counts = read_gaps(gaps[some], gap_counts[columns])
+        yield columns, entries[begin : begin + rows.size], rows, counts
+        begin += rows.size
 
 
 def _sparse(matrix: NDArray) -> SparseColumns:
@@ -212,11 +242,17 @@ def _sparse(matrix: NDArray) -> SparseColumns:
     return SparseColumns.of(matrix, int(np.bincount(matrix.ravel()).argmax()))
 
 
-def _dense(entries, rows, counts, absent, shape, k) -> NDArray:
-    if entries.size and int(entries.max()) >= k:
-        raise ValueError(f"indices lie in 0 … {k - 1}. Received: {int(entries.max())}")
-    sparse = SparseColumns(entries.astype(index_dtype(k)), rows, counts, absent)
-    return sparse.dense(shape[0])
+def _filled(
+    shape: tuple[int, int], k: int, absent: int,
+    batches: Iterable[tuple[slice, NDArray, NDArray, NDArray]],
+) -> NDArray:
+    """A matrix of `absent` but for columns with entries, their rows and counts, batch by batch."""
+    found = np.full(shape, absent, index_dtype(k))
+    for columns, entries, rows, counts in batches:
+        if entries.size and int(entries.max()) >= k:
+            raise ValueError(f"indices lie in 0 … {k - 1}. Received: {int(entries.max())}")
+        fill_columns(found[:, columns], entries, rows, counts)
+    return found
 
 
 def _row_dtype(rows: int) -> np.dtype:

@@ -153,10 +153,11 @@ class ContextCoder(IndexCoder):
         found = {}
         for (path, kernel), part, centre in zip(
                 kernels.items(), integers, model.kernels["centre"], strict=True):
-            indices = part.astype(np.int32) + int(centre)
-            if indices.min() < 0 or indices.max() >= kernel.k:
+            low, high = int(part.min()) + int(centre), int(part.max()) + int(centre)
+            if low < 0 or high >= kernel.k:
                 raise ValueError(f"{path}: an index outside its codebook of {kernel.k} values")
-            found[path] = indices.astype(index_dtype(kernel.k))
+            part += centre.astype(np.int16)
+            found[path] = part.astype(index_dtype(kernel.k))
         return found
 
 

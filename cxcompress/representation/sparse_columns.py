@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 
 ESCAPE = 255
 """A gap byte that moves on by as much and stands for no entry."""
+_ENTRIES_AT_ONCE = 1 << 18
+"""Bounds the memory of filling: some 40 bytes for each of them."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +52,45 @@ class SparseColumns:
         Raises:
             ValueError: If a row lies outside, or the rows of a column do not increase.
         """
-        columns = np.repeat(np.arange(self.counts.size), self.counts)
-        if self.rows.size:
-            same = columns[1:] == columns[:-1]
-            if self.rows.min() < 0 or self.rows.max() >= rows or (
-                    np.diff(self.rows)[same] <= 0).any():
-                raise ValueError(f"rows of a sparse column increase from 0 to {rows - 1}")
         found = np.full((rows, self.counts.size), self.absent, self.entries.dtype)
-        found[self.rows, columns] = self.entries
+        for columns, some in column_batches(self.counts):
+            fill_columns(found[:, columns], self.entries[some], self.rows[some],
+                         self.counts[columns])
         return found
+
+
+def column_batches(counts: NDArray) -> Iterator[tuple[slice, slice]]:
+    """Columns, and their entries, in batches of so few that filling them takes little memory.
+
+    Args:
+        counts: How many entries each column has.
+    """
+    ends = np.cumsum(counts)
+    start = begin = 0
+    while start < counts.size:
+        stop = int(np.searchsorted(ends, begin + _ENTRIES_AT_ONCE, side="right"))
+        stop = min(max(stop, start + 1), start + _ENTRIES_AT_ONCE)
+        end = int(ends[stop - 1])
+        yield slice(start, stop), slice(begin, end)
+        start, begin = stop, end
+
+
+def fill_columns(found: NDArray, entries: NDArray, rows: NDArray, counts: NDArray) -> None:
+    """Write entries into columns of a matrix.
+
+    Args:
+        found: `(rows, columns)`.
+        entries, rows, counts: As in `SparseColumns`, of these columns.
+
+    Raises:
+        ValueError: If a row lies outside, or the rows of a column do not increase.
+    """
+    columns = np.repeat(np.arange(counts.size), counts)
+    if rows.size:
+        same = columns[1:] == columns[:-1]
+        if rows.min() < 0 or rows.max() >= len(found) or (np.diff(rows)[same] <= 0).any():
+            raise ValueError(f"rows of a sparse column increase from 0 to {len(found) - 1}")
+    found[rows, columns] = entries
 
 
 def write_gaps(rows: NDArray, counts: NDArray) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
