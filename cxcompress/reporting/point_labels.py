@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
-RINGS = (5, 11, 19, 29, 41, 55)
+RINGS = (5, 10, 16, 24, 33, 43, 54, 66, 80)
 """Distances from its point, in points of 1/72 inch, at which a name may stand."""
 ANGLES = np.deg2rad(np.arange(0, 360, 22.5) + 22.5)
 _POINT = 4.0
 """Half of a marker's side, in points."""
-_BESIDE = RINGS[1]
+_BESIDE = RINGS[0]
 """Farther away, a thin line leads to the point."""
 
 
@@ -53,7 +53,7 @@ def label_points(
         offsets, boxes = _candidates(points[number], np.array(sizes[number]), dots)
         outside = (np.maximum(frame.x0 - boxes[:, 0], 0) + np.maximum(boxes[:, 2] - frame.x1, 0)
                    + np.maximum(frame.y0 - boxes[:, 1], 0)
-                   + np.maximum(boxes[:, 3] - frame.y1, 0)) * sizes[number][1]
+                   + np.maximum(boxes[:, 3] - frame.y1, 0)) * sizes[number][0]
         hidden = _overlap(boxes, taken).sum(axis=1) + outside
         best = int(np.argmin(hidden + 1e-3 * np.arange(len(boxes))))
         taken = np.vstack([taken, boxes[best]])
