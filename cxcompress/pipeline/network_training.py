@@ -133,7 +133,7 @@ class NetworkTrainer:
 
 def _last_map(model: keras.Model) -> tuple[int, int]:
     """Height and width of what the head pools; else of the last feature maps."""
-    for layer in model.layers:
+    for layer in reversed(model.layers):  # squeeze-and-excitation pools, too, before the head
         if isinstance(layer, keras.layers.GlobalAveragePooling2D):
             return layer.input.shape[1:3]
     return model.get_layer(feature_layer(model)).output.shape[1:3]

@@ -12,7 +12,11 @@ from cxcompress import tasks
 from cxcompress.data import open_collection, with_validation
 from cxcompress.images import Preprocessing
 from cxcompress.pipeline.inputs import Study, evenly
-from cxcompress.pipeline.network_training import NetworkTrainer, TrainingSettings
+from cxcompress.pipeline.network_training import (
+    NetworkTrainer,
+    TrainingSettings,
+    _last_map,
+)
 
 SETTINGS = TrainingSettings(epochs=3, learning_rate=3e-3, batch_size=32, patience=5, checkpoints=2,
                             statistics=64)
@@ -65,3 +69,12 @@ def test_predictions_are_the_mean_of_the_best_checkpoints(study):
     np.testing.assert_allclose(study.record(mean.model, part, 48, "Test").score,
                                best.record.score, atol=1e-6)
     assert not np.allclose(mean.record.score, best.record.score, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3", "efficientnetb0"])
+def test_the_last_map_is_the_heads_though_squeeze_and_excitation_pools_too(name):
+    from cxcompress import models
+
+    model = models.build(name, (64, 64, 1), 2)
+    assert _last_map(model) == (2, 2)
+    assert _last_map(models.truncate(model, 1))[0] >= 2
