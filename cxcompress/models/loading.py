@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from cxcompress.errors import InputError
 from cxcompress.models.building import build
 from cxcompress.models.keras2 import modernised
 from cxcompress.models.kernels import set_weights, variables_by_path
+from cxcompress.models.operations import operations_named
 from cxcompress.models.untrusted import check_description
 from cxcompress.storage import Container, is_container, read_container
 
@@ -69,7 +70,7 @@ def load_model(
         return _load_keras_zip(path)
     description, version, suffix = _read_hdf5(path)
     if description is not None:
-        return _load_whole(path, suffix, _description(description, path), version)
+        return _load_hdf5(path, suffix, description, version)
     if architecture is None or input_shape is None or classes is None:
         raise InputError(
             f"{path}: holds weights but no model; name the network they belong to "
@@ -227,14 +228,24 @@ def _weights_suffix(file: h5py.File, path: Path) -> str:
     )
 
 
-def _description(text: Any, file: str | Path) -> dict:
-    """Parses and checks a model description."""
+def _load_hdf5(path: Path, suffix: str, text: Any, version: str) -> keras.Model:
+    if _is_old(version):
+        return _load_whole(path, suffix, _description(text, path), version)
+    # Before the check, which would take the operations for unknown layers.
+    description = _description(text, path, operations_named)
+    return _load_whole(path, suffix, description, version, description != json.loads(text))
+
+
+def _description(
+    text: Any, file: str | Path, respell: Callable[[dict], dict] = lambda found: found
+) -> dict:
+    """Parses, respells and checks a model description."""
     if not isinstance(text, str | bytes):
         raise InputError(f"{file}: its model description is damaged ({type(text).__name__})")
     if len(text) > MAX_DESCRIPTION_BYTES:
         raise InputError(f"{file}: its model description has {len(text):,} bytes; refused")
     try:
-        description = json.loads(text)
+        description = respell(json.loads(text))
     except (ValueError, RecursionError, TypeError) as error:
         raise InputError(f"{file}: its model description is damaged ({error})") from error
     if not isinstance(description, dict) or not isinstance(description.get("class_name"), str) \
@@ -264,15 +275,23 @@ def _load_keras_zip(path: Path) -> keras.Model:
     return _load_whole(path, ".keras", description, version)
 
 
-def _load_whole(path: Path, suffix: str, description: dict, version: str) -> keras.Model:
+def _is_old(version: str) -> bool:
+    """Of Keras 2 and before."""
+    return version.startswith(("0.", "1.", "2"))
+
+
+def _load_whole(
+    path: Path, suffix: str, description: dict, version: str, respelled: bool = False
+) -> keras.Model:
     with _keras_errors(path, f"Keras {keras.__version__} cannot read this Keras {version} model"):
-        if not version.startswith(("0.", "1.", "2")):
-            with _with_suffix(path, suffix) as named:
-                model = keras.models.load_model(named, compile=False, safe_mode=True)
-        else:
-            description = modernised(description)
+        if respelled or _is_old(version):
+            if _is_old(version):
+                description = modernised(description)
             root = keras.Sequential if description["class_name"] == "Sequential" else keras.Model
             model = root.from_config(description["config"])
+        else:
+            with _with_suffix(path, suffix) as named:
+                model = keras.models.load_model(named, compile=False, safe_mode=True)
         _load_weights(model, path, suffix)
         return model
 

@@ -9,12 +9,14 @@ made in memory, and written as one.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import h5py
 
+from cxcompress.models.operations import operations_named
 from cxcompress.runs import atomic_path, write_atomic
 
 if TYPE_CHECKING:
@@ -48,6 +50,10 @@ def save_model(model: keras.Model, path: str | os.PathLike) -> None:
 
     with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
         save_model_to_hdf5(model, file, include_optimizer=False)
+        description = json.loads(file.attrs["model_config"])
+        named_too = operations_named(description)
+        if named_too != description:  # or Keras could not read what it wrote
+            file.attrs["model_config"] = json.dumps(named_too).encode()
         file.flush()
         image = file.id.get_file_image()
     write_atomic(path, image)
