@@ -13,6 +13,7 @@ RINGS = (5, 10, 16, 24, 33, 43, 54, 66, 80)
 ANGLES = np.deg2rad(np.arange(0, 360, 22.5) + 22.5)
 _POINT = 4.0
 """Half of a marker's side, in points."""
+_LINE_BOXES = 12
 _BESIDE = RINGS[0]
 """Farther away, a thin line leads to the point."""
 
@@ -24,7 +25,8 @@ def label_points(
     """Write each name at the nearest free place around its point.
 
     Places are given to the most crowded points first, and are free where no marker, no name and no
-    edge of the axes is; where there is none, the name stands where it hides least.
+    edge of the axes is, nor would be struck by the line to the name; where there is none, the name
+    stands where it hides least.
 
     Args:
         axes: Whose limits, scales and size are final.
@@ -54,17 +56,19 @@ def label_points(
         outside = (np.maximum(frame.x0 - boxes[:, 0], 0) + np.maximum(boxes[:, 2] - frame.x1, 0)
                    + np.maximum(frame.y0 - boxes[:, 1], 0)
                    + np.maximum(boxes[:, 3] - frame.y1, 0)) * sizes[number][0]
-        hidden = _overlap(boxes, taken).sum(axis=1) + outside
+        far = np.hypot(*offsets.T) > _BESIDE
+        lines = _lines(points[number], dots * offsets)
+        struck = _overlap(lines.reshape(-1, 4), taken).reshape(*lines.shape[:2], -1)
+        hidden = _overlap(boxes, taken).sum(axis=1) + outside + far * struck.sum(axis=(1, 2))
         best = int(np.argmin(hidden + 1e-3 * np.arange(len(boxes))))
-        taken = np.vstack([taken, boxes[best]])
-        far = np.hypot(*offsets[best]) > _BESIDE
+        taken = np.vstack([taken, boxes[best], *([lines[best]] if far[best] else [])])
         axes.annotate(
             names[shown[number]], places[shown[number]], xytext=offsets[best],
             textcoords="offset points", fontsize=fontsize, color=color,
             ha=_alignment(offsets[best][0], "right", "left"),
             va=_alignment(offsets[best][1], "top", "bottom"),
             arrowprops={"arrowstyle": "-", "color": "#999", "lw": 0.4, "shrinkA": 0,
-                        "shrinkB": 2} if far else None)
+                        "shrinkB": 2} if far[best] else None)
 
 
 def _candidates(point: NDArray, size: NDArray, dots: float) -> tuple[NDArray, NDArray]:
@@ -75,6 +79,15 @@ def _candidates(point: NDArray, size: NDArray, dots: float) -> tuple[NDArray, ND
     anchors = point + dots * offsets
     low = anchors - size * (1 - np.sign(offsets)) / 2
     return offsets, np.column_stack([low, low + size])
+
+
+def _lines(point: NDArray, offsets: NDArray) -> NDArray:
+    """Small boxes `(n, steps, 4)` along the lines from a point's edge to names at offsets."""
+    length = np.linalg.norm(offsets, axis=1)[:, None, None]
+    parts = np.linspace(0, 1, _LINE_BOXES)[:, None]
+    start = offsets[:, None] * np.minimum(1.5 * _POINT / np.maximum(length, 1), 1)
+    middles = point + start + parts * (offsets[:, None] - start)
+    return np.concatenate([middles - 1, middles + 1], axis=2)
 
 
 def _alignment(offset: float, negative: str, positive: str) -> str:
