@@ -104,6 +104,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--gradual", action="store_true",
         help="fine-tuning: from 16 times and 4 times as many shared values down to those asked "
         "for, over the first half of the epochs; needs --assign learned")
+    add("--crop", type=int, metavar="PIXELS", help="fine-tuning on fields of nuclei: side of the "
+        "squares trained on, cut out, turned and mirrored anew in every epoch (whole fields)")
     add("--strategy", choices=("none", "mirrored"), default="none",
         help="fine-tuning: mirrored uses all GPUs of this machine, with the result of one (none)")
     add("--plans", nargs="+", choices=(*PLANS, "none"), default=list(PLANS),
@@ -180,7 +182,7 @@ def compress_command(arguments: argparse.Namespace) -> Outcome:
         lr_cumulative=arguments.lr_cumulative, batch_size=arguments.minibatch,
         patience=arguments.ptnc, assign=arguments.assign, grid=arguments.grid,
         distill=arguments.distill, gradual=arguments.gradual,
-        retrain=not arguments.internal_ho, strategy=arguments.strategy)
+        retrain=not arguments.internal_ho, strategy=arguments.strategy, crop=arguments.crop)
 
     described = vars(arguments) | {"net": str(net), "net_sha256": file_sha256(Path(net)),
                                    "data_path": data, "count": count}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import keras
 
     from cxcompress.pipeline.inputs import Study
+    from cxcompress.representation import SharedWeights
 
 EXAMPLE = ("python experiments/fine_tuning_study.py --net model.h5 --data_path images "
            "--compressions uCWS uUQ --levels 16 4 --seeds 0 1 2")
@@ -28,6 +29,8 @@ COMPRESSIONS = ("uUQ", "uCWS", "uPWS", "uECSQ")
 LEVELS = (256, 64, 16, 8, 4, 3)
 TREATMENTS = ("none", "statistics", "fixed", "learned")
 UNTRAINED = ("none", "statistics")
+REMEMBERED = 8
+"""Seeds whose quantised network is kept while its treatments run."""
 LISTS = ("compressions", "levels", "treatments", "grids", "seeds")
 GRIDS = {"default": None, "int8": "int8", "free": "free"}
 METRICS = {"multiclass": ("auroc_macro", "accuracy", "cross_entropy"),
@@ -64,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--lr_cumulative", type=float, default=1e-3, help="as for compress.py (0.001)")
     add("--minibatch", type=int, default=32, help="images a step (32)")
     add("--ptnc", type=int, default=5, help="patience, in epochs (5)")
+    add("--crop", type=int, metavar="PIXELS", help="as for compress.py (whole fields)")
     add("--preprocessing", default="auto", choices=PREPROCESSINGS,
         help="as for compress.py (auto)")
     return parse
@@ -138,9 +142,10 @@ def _units(arguments: argparse.Namespace, opened: Callable) -> list[WorkUnit]:
     from cxcompress.pipeline import FineTuning
 
     units = [WorkUnit("original", _original, {"opened": opened})]
+    starts = _Starts(opened)
     for name in arguments.compressions:
         for k in arguments.levels:
-            compression = Compression.parse(name, clustercnn=k, clusterfc=k)
+            _compression(name, k)  # refused now, not after hours
             for treatment in arguments.treatments:
                 # Without training only random rounding depends on the seed, a grid on nothing.
                 untrained = treatment in UNTRAINED
@@ -152,13 +157,13 @@ def _units(arguments: argparse.Namespace, opened: Callable) -> list[WorkUnit]:
                             lr_cumulative=arguments.lr_cumulative,
                             batch_size=arguments.minibatch, patience=arguments.ptnc,
                             assign="fixed" if treatment == "fixed" else "learned",
-                            gradual=treatment == "gradual", grid=GRIDS[grid])
+                            gradual=treatment == "gradual", grid=GRIDS[grid],
+                            crop=arguments.crop)
                         about = {"compression": name, "k": k, "treatment": treatment,
                                  "grid": grid, "seed": seed}
                         units.append(WorkUnit(
                             f"{name}/k={k}/{treatment}/{grid}/seed={seed}", _one_treatment,
-                            {"opened": opened, "compression": compression, "tuning": tuning,
-                             "about": about}))
+                            {"starts": starts, "tuning": tuning, "about": about}))
     return units
 
 
@@ -179,27 +184,58 @@ def _original(opened: Callable) -> dict[str, Any]:
         model, study, thresholds)
 
 
-def _one_treatment(
-    opened: Callable, compression: Compression, tuning, about: Mapping[str, Any]
-) -> dict[str, Any]:
+def _compression(name: str, k: int) -> Compression:
+    return Compression.parse(name, clustercnn=k, clusterfc=k)
+
+
+class _Starts:
+    """What several treatments start from, each found once: for large networks it costs most."""
+
+    def __init__(self, opened: Callable[[], tuple[keras.Model, Study, Any]]):
+        self.opened = opened
+        self.quantised = functools.lru_cache(REMEMBERED)(self._quantised)
+        self.estimated = functools.lru_cache(REMEMBERED)(self._estimated)
+
+    def _quantised(self, name: str, k: int, seed: int) -> tuple[SharedWeights, float]:
+        """Shared weights, and their validation loss."""
+        from cxcompress import models
+        from cxcompress.pipeline.sharing import share_model
+
+        model, study, _ = self.opened()
+        weights = models.weights(model)
+        shared = share_model(model, _compression(name, k), seed)
+        try:
+            models.set_weights(model, shared.weights())
+            return shared, validation_loss(model, study)
+        finally:
+            models.set_weights(model, weights)
+
+    def _estimated(self, name: str, k: int, seed: int) -> SharedWeights:
+        """The same with BatchNormalization estimated again, where that helps on validation."""
+        from cxcompress.pipeline.sharing import with_estimated_statistics
+
+        model, study, _ = self.opened()
+        return with_estimated_statistics(
+            model, self.quantised(name, k, seed)[0], study, seed=seed)[0]
+
+
+def _one_treatment(starts: _Starts, tuning, about: Mapping[str, Any]) -> dict[str, Any]:
     from cxcompress import models
-    from cxcompress.pipeline.sharing import share_model, with_estimated_statistics
     from cxcompress.pipeline.tuning import tune
     from cxcompress.storage import Container, ModelCard, write_container
 
-    model, study, thresholds = opened()
+    model, study, thresholds = starts.opened()
+    start = (about["compression"], about["k"], about["seed"])
+    compression = _compression(*start[:2])
     weights = models.weights(model)
-    shared = share_model(model, compression, about["seed"])
+    tuned_shared, before = starts.quantised(*start)
     epochs = 0
-    tuned_shared = shared
     if about["treatment"] != "none":
-        tuned_shared, _ = with_estimated_statistics(model, shared, study, seed=about["seed"])
+        tuned_shared = starts.estimated(*start)
     if tuning is not None:
         tuned, _ = tune(model, tuned_shared, study, tuning, compression, seed=about["seed"])
         tuned_shared, epochs = tuned.shared, tuned.best_epoch
     try:
-        models.set_weights(model, shared.weights())
-        before = validation_loss(model, study)
         models.set_weights(model, tuned_shared.weights())
         after = validation_loss(model, study)
         metrics = _metrics(model, study, thresholds)

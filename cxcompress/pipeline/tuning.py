@@ -51,6 +51,8 @@ class FineTuning:
         retrain: Whether to train again on training and validation images together for the
             number of epochs that was best on validation.
         strategy: `"mirrored"`: on all devices of this machine, else `"none"`.
+        crop: Side of the squares, in pixels of the input, that are cut out of fields of nuclei,
+            turned and mirrored, anew in every epoch; None trains on whole fields as they are.
 
     Raises:
         InputError: If a value cannot be used.
@@ -67,6 +69,7 @@ class FineTuning:
     gradual: bool = False
     retrain: bool = False
     strategy: Literal["none", "mirrored"] = "none"
+    crop: int | None = None
 
     def __post_init__(self):
         for flag, value, least in (("--epochs", self.epochs, 0), ("--ptnc", self.patience, 0),
@@ -134,6 +137,7 @@ def tune(
         InputError: If there are no training images, or they cannot be used.
     """
     collection = study.collection
+    _check_crop(settings.crop, study)
     if collection.train is None or collection.val is None:
         raise InputError(f"{collection.name}: has no train part to fine-tune on; give one with "
                          "train images, or --epochs 0")
@@ -146,8 +150,10 @@ def tune(
     on_trellis = compression.quantizer == "TCQ"
     if on_trellis:
         common |= {"assign": "fixed", "lr_cumulative": 0.0}
-    train, val = (batches(study, part, settings.batch_size, order) for part, order in (
-        (collection.train, seed), (collection.val, None)))
+    train, val = (batches(study, part, settings.batch_size, order, settings.crop)
+                  for part, order in ((collection.train, seed), (collection.val, None)))
+    if settings.crop is not None:
+        model = models.at_size(model, settings.crop)
     epochs, notes = settings.epochs, []
     if settings.gradual:
         coarser = stages(compression)
@@ -171,8 +177,8 @@ def tune(
     if settings.retrain and tuned.best_epoch > 0:
         both = joined(collection.train, collection.val)
         again = fine_tune(
-            model, shared, weights, batches(study, both, settings.batch_size, seed), None,
-            epochs=tuned.best_epoch,
+            model, shared, weights,
+            batches(study, both, settings.batch_size, seed, settings.crop), None, epochs=tuned.best_epoch,
             state_folder=state_folder and Path(state_folder) / "retraining", **common)
         notes += [*again.notes, f"trained again on training and validation images together "
                   f"({len(both)}) for {tuned.best_epoch} epochs; validation images no longer "
@@ -222,15 +228,34 @@ def _what_happened(tuned: FineTuned) -> str:
             f"epoch {tuned.best_epoch} of {len(losses) - 1}")
 
 
+def _check_crop(crop: int | None, study: Study) -> None:
+    if crop is None:
+        return
+    if study.task.name != "nuclei":
+        raise InputError(f"--crop {crop}: for fields of nuclei; these are {study.task.name} images")
+    side = min(study.preprocessing.size)
+    if not 0 < crop <= side:
+        raise InputError(f"--crop {crop}: the network's fields have {side} pixels a side")
+
+
 def batches(
-    study: Study, part: Part, batch_size: int, seed: int | None = None
+    study: Study, part: Part, batch_size: int, seed: int | None = None, crop: int | None = None
 ) -> keras.utils.PyDataset:
-    """Batches to train on: images and labels, or fields and density maps."""
+    """Batches to train on: images and labels, or fields and density maps.
+
+    Args:
+        study: Task and preprocessing.
+        part: Images.
+        batch_size: Images a batch.
+        seed: Of an order anew in every epoch; None keeps the stored one.
+        crop: As for `FineTuning`; without a seed every epoch gets the same squares, as they lie.
+    """
     if study.task.name == "nuclei":
         from cxcompress.training.density_fitting import DensityBatches
 
-        return DensityBatches(part, study.preprocessing, batch_size, seed,
-                              classes=len(study.task.classes))
+        return DensityBatches(
+            part, study.preprocessing, batch_size, seed, classes=len(study.task.classes),
+            crop=crop, augment=crop is not None and seed is not None)
     return PartBatches(part, study.preprocessing, batch_size, seed)
 
 

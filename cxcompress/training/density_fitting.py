@@ -55,6 +55,12 @@ class DensityBatches(keras.utils.PyDataset):
         self.epoch = -1
         self.on_epoch_begin()
 
+    @property
+    def drawn_anew(self) -> bool:
+        """Whether a field looks another way in every epoch."""
+        return self.seed is not None and (
+            self.augment or self.crop is not None or self.stain is not None)
+
     def on_epoch_begin(self):
         self.epoch += 1
         self.order = np.arange(len(self.part))

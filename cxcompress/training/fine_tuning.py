@@ -324,6 +324,8 @@ def _soft_targets(model, data, loss, description: str) -> NDArray | None:
     values = np.prod([side or 0 for side in model.outputs[0].shape[1:]])
     if order is None or not hasattr(data, "batch_size") or not values:
         return None
+    if getattr(data, "drawn_anew", False):
+        return None
     if len(order) * values * 4 > SOFT_TARGET_BYTES:
         return None
     soft = None
@@ -368,8 +370,10 @@ def _fingerprint(settings, shared: SharedWeights, latent, train, val) -> str:
         part = data.part
         labels = part.labels if isinstance(part.labels, np.ndarray) else np.concatenate(part.labels)
         # In stored order, whatever epoch the dataset is in.
+        crop = getattr(data, "crop", None)
         return digest(len(data), np.asarray(part.image_id, "U"), labels,
-                      data.preprocessing.batch(part.select(np.arange(1)).images))
+                      data.preprocessing.batch(part.select(np.arange(1)).images),
+                      *(() if crop is None else (crop,)))
 
     return json.dumps({
         "settings": settings, "training data": data_digest(train),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 import cxcompress.quantization
 from cxcompress import FineTuning, models
+from cxcompress.data import open_collection
 from cxcompress.data.collection import Part
 from cxcompress.errors import InputError
 from cxcompress.pipeline.tuning import joined, stages
@@ -106,6 +108,7 @@ def test_parts_are_joined_in_order_whether_in_memory_or_lazy():
     ("uUQ", {"learning_rate": 0.0}, "--learning_rate 0"),
     ("uUQ", {"batch_size": 0}, "--minibatch 0"),
     ("uUQ", {"gradual": True, "assign": "fixed"}, "--gradual"),
+    ("uUQ", {"crop": 4}, "--crop 4: for fields of nuclei"),
 ])
 def test_what_cannot_be_tuned_is_refused(trained, compression, settings, expected):
     with pytest.raises(InputError, match=expected):
@@ -115,6 +118,23 @@ def test_what_cannot_be_tuned_is_refused(trained, compression, settings, expecte
                 compression, clustercnn=4, clusterfc=4, prcnn=50 * (compression == "pr"),
                 prfc=50 * (compression == "pr")),
             preprocessing="0-1", sensitivity=False, fine_tuning=settings)
+
+
+def test_a_network_of_maps_is_tuned_on_squares_of_its_fields():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([
+        keras.Input((64, 64, 3)),
+        keras.layers.Conv2D(8, 3, padding="same", activation="relu", name="first"),
+        keras.layers.Conv2D(3, 1, activation="relu", name="density")])
+    fields = open_collection("synthetic:ki67_64", count=24)
+    settings = {"epochs": 2, "batch_size": 4, "crop": 32, "learning_rate": 1e-2}
+    result = compress(model, fields, "uUQ", k=4, preprocessing="0-1", sensitivity=False,
+                      fine_tuning=FineTuning(**settings))
+    assert result.tuned.best_epoch > 0
+    assert models.model_from_container(result.container).input_shape == (None, 64, 64, 3)
+    with pytest.raises(InputError, match="--crop 65: the network's fields have 64 pixels"):
+        compress(model, fields, "uUQ", k=4, preprocessing="0-1", sensitivity=False,
+                 fine_tuning=FineTuning(**settings | {"crop": 65}))
 
 
 def test_pruned_floats_are_not_grown_back(trained):

@@ -14,6 +14,7 @@ from cxcompress.data import open_collection, with_validation
 from cxcompress.errors import InputError
 from cxcompress.images import Preprocessing
 from cxcompress.training import PartBatches, fine_tune
+from cxcompress.training.density_fitting import DensityBatches
 
 RATES = {"learning_rate": 3e-3, "lr_cumulative": 3e-3, "task": "multiclass"}
 
@@ -202,6 +203,22 @@ def test_density_maps_are_fine_tuned_by_squared_error(share):
     tuned = fine_tune(model, share(model, "uUQ", k=8), models.weights(model), Fields(), Fields(),
                       task="nuclei", epochs=1)
     assert np.isfinite(tuned.history["val_loss"]).all()
+
+
+def test_soft_targets_are_of_the_very_squares_that_are_cut_out(share):
+    """With all its distinct values a network is the original: no loss against its outputs."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([
+        keras.Input((32, 32, 3)), keras.layers.Conv2D(4, 3, padding="same", activation="relu"),
+        keras.layers.Conv2D(3, 1, activation="relu", name="density")])
+    fields = open_collection("synthetic:ki67_64", count=24)
+    batches = DensityBatches(fields.train, Preprocessing.preset("0-1", 64, 3), 4, seed=1,
+                             augment=True, crop=32)
+    shared = share(model, "uCWS", k=256)
+    tuned = fine_tune(model, shared, models.weights(model), batches, None, task="nuclei", epochs=2,
+                      learning_rate=1e-9, lr_cumulative=1e-9, label_weight=0.0)
+    outputs = model.predict(batches[0][0], verbose=0)
+    assert np.var(outputs) > 1e-4 and max(tuned.history["loss"][1:]) < 1e-6 * np.var(outputs)
 
 
 def test_data_that_do_not_fit_the_model_are_refused(taught, share, stripes, small_network):
