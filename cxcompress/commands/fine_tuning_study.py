@@ -221,6 +221,7 @@ class _Starts:
 
 def _one_treatment(starts: _Starts, tuning, about: Mapping[str, Any]) -> dict[str, Any]:
     from cxcompress import models
+    from cxcompress.pipeline.inputs import BATCH_SIZE
     from cxcompress.pipeline.tuning import tune
     from cxcompress.storage import Container, ModelCard, write_container
 
@@ -238,6 +239,8 @@ def _one_treatment(starts: _Starts, tuning, about: Mapping[str, Any]) -> dict[st
     try:
         models.set_weights(model, tuned_shared.weights())
         after = validation_loss(model, study)
+        if study.task.name == "nuclei":
+            thresholds = study.thresholds(model, BATCH_SIZE, thresholds)
         metrics = _metrics(model, study, thresholds)
     finally:
         models.set_weights(model, weights)

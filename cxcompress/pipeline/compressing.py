@@ -388,11 +388,11 @@ def _judged(
                             "than on new images")
     weights = models.weights(model)
 
-    def judged(description: str, shared: SharedWeights | None, thresholds=None):
+    def judged(description: str, shared: SharedWeights | None, thresholds=None, original=None):
         """Predictions on the part, and the thresholds that validation images give."""
         models.set_weights(model, weights if shared is None else shared.weights())
         try:
-            chosen = thresholds or study.thresholds(model, batch_size)
+            chosen = thresholds or study.thresholds(model, batch_size, original)
             return study.record(model, part, batch_size, description, chosen), chosen
         finally:
             models.set_weights(model, weights)
@@ -402,7 +402,8 @@ def _judged(
     else:
         thresholds = carded or study.thresholds(original, batch_size)
         before_record = study.record(original, part, batch_size, "Original model", thresholds)
-    compressed, new_thresholds = judged("Compressed model", result.container.shared)
+    compressed, new_thresholds = judged("Compressed model", result.container.shared,
+                                        original=thresholds)
     between, untuned = {}, None
     if result.tuned is not None:
         untuned, _ = judged("Before fine-tuning", quantised, thresholds)

@@ -218,17 +218,24 @@ class Study:
             scaled.append((cells * factors).astype(np.int64))
         return scaled
 
-    def thresholds(self, model: keras.Model, batch_size: int) -> tuple[float, ...] | None:
+    def thresholds(self, model: keras.Model, batch_size: int,
+                   original: Sequence[float] | None = None) -> tuple[float, ...] | None:
         """Thresholds chosen on validation; None for multiclass, or without validation images.
 
         For nuclei: levels of the density maps, by F1 on at most 64 validation fields.
+
+        Args:
+            model: Predicts.
+            batch_size: Images a batch.
+            original: For nuclei: a compressed model's original's thresholds, which stay unless
+                others are clearly better (`NucleiTask.choose_thresholds`).
         """
         if self.task.name == "multiclass" or self.collection.val is None:
             return None
         if self.task.name == "nuclei":
             fields = evenly(self.collection.val, THRESHOLD_FIELDS)
             maps = predict(model, fields, self.preprocessing, batch_size, "Thresholds")
-            return self.task.choose_thresholds(maps, self.scaled_cells(fields))
+            return self.task.choose_thresholds(maps, self.scaled_cells(fields), original)
         return choose_thresholds(
             self.record(model, self.collection.val, batch_size, "Thresholds"))
 

@@ -31,6 +31,8 @@ DEFAULT_THRESHOLDS = (60.0, 55.0, 40.0)
 """Of positive and negative tumour nuclei and lymphocytes, on maps of 0 to 255."""
 CANDIDATES = (20.0, 30.0, 40.0, 50.0, 60.0, 75.0, 90.0, 110.0, 130.0, 150.0)
 """What thresholds are chosen from on validation fields."""
+CLEAR_GAIN = 0.02
+"""Of F1 on validation fields, for which a compressed network leaves its original's threshold."""
 PEAK_DISTANCE = 5
 MATCH_DISTANCE = 20.0
 """Pixels of the maps."""
@@ -130,19 +132,28 @@ class NucleiTask:
         return tuple(float(threshold) for threshold in thresholds)
 
     def choose_thresholds(
-        self, outputs: ArrayLike, labels: Sequence[NDArray]
+        self, outputs: ArrayLike, labels: Sequence[NDArray], keep: Sequence[float] | None = None
     ) -> tuple[float, ...]:
         """The threshold with the highest F1 of each class, of `CANDIDATES`; ties take the lower.
 
         Args:
             outputs, labels: Of validation fields, as for `record`.
+            keep: One threshold a class that stays while its F1 is less than `CLEAR_GAIN` below
+                the highest, such as those of a compressed network's original: a few fields, and
+                a few lymphocytes in them, would make others look better by chance.
         """
         number = np.arange(len(labels)).astype(str)
-        records = [self.record(outputs, labels, number, number, (level,) * len(self.classes))
-                   for level in CANDIDATES]
-        f1 = np.array([2 * record.tp.sum(0) / np.maximum(
-            1, 2 * record.tp.sum(0) + record.fp.sum(0) + record.fn.sum(0)) for record in records])
-        return tuple(CANDIDATES[row] for row in f1.argmax(axis=0))
+
+        def f1(thresholds: Sequence[float]) -> NDArray[np.float64]:
+            record = self.record(outputs, labels, number, number, thresholds)
+            tp, wrong = record.tp.sum(0), record.fp.sum(0) + record.fn.sum(0)
+            return 2 * tp / np.maximum(1, 2 * tp + wrong)
+
+        found = np.array([f1((level,) * len(self.classes)) for level in CANDIDATES])
+        best = np.array(CANDIDATES)[found.argmax(axis=0)]
+        if keep is not None:
+            best = np.where(f1(keep) > found.max(axis=0) - CLEAR_GAIN, keep, best)
+        return tuple(best.tolist())
 
     def _maps(self, outputs: ArrayLike) -> NDArray:
         maps = np.asarray(outputs)

@@ -144,6 +144,17 @@ def test_chosen_thresholds_are_the_best_of_their_class():
         assert (f1(chosen) >= f1((other,) * 3)).all()
 
 
+def test_thresholds_stay_unless_others_are_clearly_better():
+    rng = np.random.default_rng(3)
+    cells = [far_apart(rng, 20, 128) for _ in range(4)]
+    maps = np.stack([density_maps(one, (128, 128)) for one in cells]) * 0.5
+    best = TASK.choose_thresholds(maps, cells)
+    # Peaks of 127: nothing between noise and 127 loses a cell, above it all are lost.
+    assert TASK.choose_thresholds(maps, cells, (77.5, 90.0, 110.0)) == (77.5, 90.0, 110.0)
+    kept = TASK.choose_thresholds(maps, cells, (77.5, 140.0, 150.0))
+    assert kept == (77.5, *best[1:]) and max(best) < 127
+
+
 def test_records_are_saved_and_joined(tmp_path):
     counts = np.arange(6).reshape(2, 3)
     record = CellMatches(np.array(["a", "b"]), np.array(["p", "q"]), TASK.classes, counts,
