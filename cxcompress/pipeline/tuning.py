@@ -179,7 +179,8 @@ def tune(
         again = fine_tune(
             model, shared, weights,
             batches(study, both, settings.batch_size, seed, settings.crop), None,
-            epochs=tuned.best_epoch, state_folder=state_folder and Path(state_folder) / "retraining", **common)
+            epochs=tuned.best_epoch,
+            state_folder=state_folder and Path(state_folder) / "retraining", **common)
         notes += [*again.notes, f"trained again on training and validation images together "
                   f"({len(both)}) for {tuned.best_epoch} epochs; validation images no longer "
                   "tell anything about the result"]
