@@ -31,8 +31,8 @@ DEFAULT_THRESHOLDS = (60.0, 55.0, 40.0)
 """Of positive and negative tumour nuclei and lymphocytes, on maps of 0 to 255."""
 CANDIDATES = (20.0, 30.0, 40.0, 50.0, 60.0, 75.0, 90.0, 110.0, 130.0, 150.0)
 """What thresholds are chosen from on validation fields."""
-CLEAR_GAIN = 0.02
-"""Of F1 on validation fields, for which a compressed network leaves its original's threshold."""
+RESAMPLES = 1000
+"""Of validation fields, to tell whether a compressed network needs thresholds of its own."""
 PEAK_DISTANCE = 5
 MATCH_DISTANCE = 20.0
 """Pixels of the maps."""
@@ -138,22 +138,28 @@ class NucleiTask:
 
         Args:
             outputs, labels: Of validation fields, as for `record`.
-            keep: One threshold a class that stays while its F1 is less than `CLEAR_GAIN` below
-                the highest, such as those of a compressed network's original: a few fields, and
-                a few lymphocytes in them, would make others look better by chance.
+            keep: One threshold a class, such as those of a compressed network's original, that
+                stays unless the highest F1 is above its own in 97.5% of 1,000 resamples of the
+                fields: of a few lymphocytes, others would look better by chance.
         """
         number = np.arange(len(labels)).astype(str)
 
-        def f1(thresholds: Sequence[float]) -> NDArray[np.float64]:
+        def counts(thresholds: Sequence[float]) -> NDArray[np.float64]:
+            """Right and wrong cells, float `(2, fields, classes)`."""
             record = self.record(outputs, labels, number, number, thresholds)
-            tp, wrong = record.tp.sum(0), record.fp.sum(0) + record.fn.sum(0)
-            return 2 * tp / np.maximum(1, 2 * tp + wrong)
+            return np.stack([record.tp, record.fp + record.fn]).astype(np.float64)
 
-        found = np.array([f1((level,) * len(self.classes)) for level in CANDIDATES])
-        best = np.array(CANDIDATES)[found.argmax(axis=0)]
+        found = np.array([counts((level,) * len(self.classes)) for level in CANDIDATES])
+        best = _f1(*np.moveaxis(found.sum(axis=2), 1, 0)).argmax(axis=0)
+        chosen = np.array(CANDIDATES)[best]
         if keep is not None:
-            best = np.where(f1(keep) > found.max(axis=0) - CLEAR_GAIN, keep, best)
-        return tuple(best.tolist())
+            drawn = np.random.default_rng(0).multinomial(
+                len(labels), np.full(len(labels), 1 / len(labels)), RESAMPLES)
+            highest = np.moveaxis(found[best, ..., np.arange(len(self.classes))], 0, -1)
+            gain = _f1(*(drawn @ highest)) - _f1(*(drawn @ counts(keep)))
+            clear = np.quantile(gain, 0.025, axis=0) > 0
+            chosen = np.where(clear, chosen, keep)
+        return tuple(chosen.tolist())
 
     def _maps(self, outputs: ArrayLike) -> NDArray:
         maps = np.asarray(outputs)
@@ -164,6 +170,11 @@ class NucleiTask:
         if not np.isfinite(maps).all():
             raise InputError("the model's density maps hold NaN or infinite values")
         return maps
+
+
+def _f1(right: NDArray, wrong: NDArray) -> NDArray[np.float64]:
+    """F1 of numbers of matched cells, and of false and missed ones together; 0 without any."""
+    return 2 * right / np.maximum(1, 2 * right + wrong)
 
 
 def _with_label(cells: NDArray, label: int) -> NDArray[np.float64]:

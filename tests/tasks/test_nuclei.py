@@ -153,6 +153,13 @@ def test_thresholds_stay_unless_others_are_clearly_better():
     assert TASK.choose_thresholds(maps, cells, (77.5, 90.0, 110.0)) == (77.5, 90.0, 110.0)
     kept = TASK.choose_thresholds(maps, cells, (77.5, 140.0, 150.0))
     assert kept == (77.5, *best[1:]) and max(best) < 127
+    # One cell of many is lost at 110, of one field: that may be chance.
+    dimmed = maps.copy()
+    x, y, label = cells[0][0]
+    dimmed[0, y - 8:y + 9, x - 8:x + 9, label - 1] *= 0.8
+    keep = (110.0,) * 3
+    assert TASK.choose_thresholds(dimmed, cells) == best
+    assert TASK.choose_thresholds(dimmed, cells, keep) == keep
 
 
 def test_records_are_saved_and_joined(tmp_path):
