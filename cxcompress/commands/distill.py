@@ -39,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--epochs", type=int, default=30, help="epochs of each student (30)")
     add("--lr", type=float, default=1e-3, help="Adam's learning rate of the student (0.001)")
     add("--batch_size", type=int, default=64, help="images a step (64)")
+    add("--augment", action="store_true", help="as for train.py: of students and pruned teachers")
     add("--seeds", nargs="+", type=int, default=[0], help="seeds of students (0)")
     add("--prune_teacher", nargs="+", type=float, default=[], metavar="FRACTION",
         help="prune-then-distill: also teach by the teacher pruned to these sparsities, a fraction "
@@ -116,7 +117,8 @@ def _pruning(arguments: argparse.Namespace, sparsity: float):
     from cxcompress.pipeline.pruning import Pruning
 
     return Pruning(arguments.strategy, sparsity, arguments.prune_epochs,
-                   learning_rate=arguments.prune_lr, batch_size=arguments.batch_size)
+                   learning_rate=arguments.prune_lr, batch_size=arguments.batch_size,
+                   augment=arguments.augment)
 
 
 def _open(arguments: argparse.Namespace, notes: list[str]):
@@ -169,6 +171,7 @@ def _one_student(
     opened: Callable, arguments: argparse.Namespace, models: Path, teacher_name: str, seed: int
 ) -> dict[str, Any]:
     from cxcompress import models as modelling
+    from cxcompress.data.augmentation import Augmentation
     from cxcompress.training import PartBatches
     from cxcompress.training.distillation import distil
 
@@ -176,7 +179,8 @@ def _one_student(
     teacher = (None if teacher_name == LABELS_ALONE
                else modelling.load_model(_teacher_file(models, teacher_name)))
     student = _student(arguments, study, seed)
-    train = PartBatches(study.collection.train, study.preprocessing, arguments.batch_size, seed)
+    train = PartBatches(study.collection.train, study.preprocessing, arguments.batch_size, seed,
+                        Augmentation() if arguments.augment else None)
     val = PartBatches(study.collection.val, study.preprocessing, arguments.batch_size)
     history = distil(student, teacher, train, val, task=study.task.name,
                      temperature=arguments.temperature, alpha=arguments.alpha,

@@ -67,6 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
         "5e-4 as in the study (adam)")
     add("--lr", type=float, default=3e-4, help="learning rate (0.0003)")
     add("--batch_size", type=int, default=64, help="images a step (64)")
+    add("--augment", action="store_true", help="fine-tune as train.py --augment trains: a network "
+        "that was trained so forgets what it gained by it otherwise")
     add("--seeds", nargs="+", type=int, default=[0], help="seeds of fine-tuning, for every net (0)")
     add("--compression", default="uCWS", help="how the pruned network is stored when its bytes are "
         "counted, as for compress.py (uCWS)")
@@ -153,7 +155,7 @@ def _settings(arguments: argparse.Namespace, strategy: str, sparsity: float) -> 
         strategy, sparsity, arguments.epochs, arguments.unit,
         arguments.scope or ("layer" if arguments.unit == "filters" else "global"), arguments.score,
         arguments.schedule, arguments.budget, tuple(arguments.exclude), arguments.optimizer,
-        arguments.lr, arguments.batch_size, arguments.multiple)
+        arguments.lr, arguments.batch_size, arguments.multiple, arguments.augment)
 
 
 def _open(arguments: argparse.Namespace, net: str, notes: list[str]):

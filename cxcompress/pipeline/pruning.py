@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cxcompress import runtime
 from cxcompress.conversion.plans import build_plans
+from cxcompress.data.augmentation import Augmentation
 from cxcompress.errors import InputError
 from cxcompress.evaluation.timing import interleaved
 from cxcompress.models import ends
@@ -68,6 +69,8 @@ class Pruning:
         learning_rate: Of the optimiser.
         batch_size: Images a step.
         multiple: Filters kept are rounded up to a multiple of this.
+        augment: Whether training images are moved, turned and exposed a little differently in
+            every epoch, as `train.py --augment` does.
 
     Raises:
         InputError: If a value cannot be used.
@@ -86,6 +89,7 @@ class Pruning:
     learning_rate: float = 3e-4
     batch_size: int = 64
     multiple: int = 1
+    augment: bool = False
 
     def __post_init__(self):
         check_sparsity(self.sparsity)
@@ -168,7 +172,8 @@ def prune_and_tune(
     kernels = prunable_kernels(model, settings.exclude if settings.unit == "weights" else ())
     check_dense(kernels, name)
     keras.utils.set_random_seed(seed)
-    train = PartBatches(collection.train, study.preprocessing, settings.batch_size, seed)
+    train = PartBatches(collection.train, study.preprocessing, settings.batch_size, seed,
+                        Augmentation() if settings.augment else None)
     val = PartBatches(collection.val, study.preprocessing, settings.batch_size)
     score = scoring.get(settings.score, seed=seed, data=train, task=study.task.name)
     before = sum(math.prod(kernel.shape) for kernel in kernels)

@@ -50,6 +50,22 @@ def test_strategies_have_equal_budgets_and_exact_sparsity(pruned_folder):
     assert (pruned_folder / "prune.svg").exists()
 
 
+def test_pruned_networks_are_tuned_on_augmented_images_where_asked(
+    pruned_folder, trained_net, image_folder, tmp_path
+):
+    assert prune.main([*flags(trained_net, image_folder), "--strategy", "oneshot", "--augment",
+                       "--output_path", str(tmp_path)]) == 0
+
+    def only(folder):
+        row, = (row for row in csv.DictReader((folder / "results_prune.csv").open())
+                if row["strategy"] == "oneshot")
+        return row
+
+    plain, augmented = only(pruned_folder), only(tmp_path / "prune" / "spots")
+    assert augmented["nonzeros"] == plain["nonzeros"]
+    assert augmented["val_loss"] != plain["val_loss"]
+
+
 @pytest.mark.slow
 def test_a_pruned_model_is_not_pruned_again_but_compressed_with_its_zeros(
     pruned_folder, trained_net, image_folder, tmp_path, capsys
