@@ -104,6 +104,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--gradual", action="store_true",
         help="fine-tuning: from 16 times and 4 times as many shared values down to those asked "
         "for, over the first half of the epochs; needs --assign learned")
+    add("--augment", action="store_true", help="fine-tuning: change training images a little in "
+        "every epoch, as train.py --augment does; a network that was trained so needs it")
     add("--crop", type=int, metavar="PIXELS", help="fine-tuning on fields of nuclei: side of the "
         "squares trained on, cut out, turned and mirrored anew in every epoch (whole fields)")
     add("--strategy", choices=("none", "mirrored"), default="none",
@@ -182,7 +184,8 @@ def compress_command(arguments: argparse.Namespace) -> Outcome:
         lr_cumulative=arguments.lr_cumulative, batch_size=arguments.minibatch,
         patience=arguments.ptnc, assign=arguments.assign, grid=arguments.grid,
         distill=arguments.distill, gradual=arguments.gradual,
-        retrain=not arguments.internal_ho, strategy=arguments.strategy, crop=arguments.crop)
+        retrain=not arguments.internal_ho, strategy=arguments.strategy, crop=arguments.crop,
+        augment=arguments.augment)
 
     described = vars(arguments) | {"net": str(net), "net_sha256": file_sha256(Path(net)),
                                    "data_path": data, "count": count}

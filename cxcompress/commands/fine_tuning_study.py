@@ -68,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--minibatch", type=int, default=32, help="images a step (32)")
     add("--ptnc", type=int, default=5, help="patience, in epochs (5)")
     add("--crop", type=int, metavar="PIXELS", help="as for compress.py (whole fields)")
+    add("--augment", action="store_true", help="as for compress.py")
     add("--preprocessing", default="auto", choices=PREPROCESSINGS,
         help="as for compress.py (auto)")
     return parse
@@ -158,7 +159,7 @@ def _units(arguments: argparse.Namespace, opened: Callable) -> list[WorkUnit]:
                             batch_size=arguments.minibatch, patience=arguments.ptnc,
                             assign="fixed" if treatment == "fixed" else "learned",
                             gradual=treatment == "gradual", grid=GRIDS[grid],
-                            crop=arguments.crop)
+                            crop=arguments.crop, augment=arguments.augment)
                         about = {"compression": name, "k": k, "treatment": treatment,
                                  "grid": grid, "seed": seed}
                         units.append(WorkUnit(

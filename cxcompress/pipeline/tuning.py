@@ -17,6 +17,7 @@ import keras
 from numpy.typing import NDArray
 
 from cxcompress import models
+from cxcompress.data.augmentation import Augmentation
 from cxcompress.data.collection import Part
 from cxcompress.data.joining import joined
 from cxcompress.errors import InputError
@@ -53,6 +54,9 @@ class FineTuning:
         strategy: `"mirrored"`: on all devices of this machine, else `"none"`.
         crop: Side of the squares, in pixels of the input, that are cut out of fields of nuclei,
             turned and mirrored, anew in every epoch; None trains on whole fields as they are.
+        augment: Whether training images are moved, turned and exposed a little differently in
+            every epoch, as `train.py --augment` does; fields of nuclei are turned and mirrored.
+            The original's outputs are then computed in every step.
 
     Raises:
         InputError: If a value cannot be used.
@@ -70,6 +74,7 @@ class FineTuning:
     retrain: bool = False
     strategy: Literal["none", "mirrored"] = "none"
     crop: int | None = None
+    augment: bool = False
 
     def __post_init__(self):
         for flag, value, least in (("--epochs", self.epochs, 0), ("--ptnc", self.patience, 0),
@@ -150,8 +155,8 @@ def tune(
     on_trellis = compression.quantizer == "TCQ"
     if on_trellis:
         common |= {"assign": "fixed", "lr_cumulative": 0.0}
-    train, val = (batches(study, part, settings.batch_size, order, settings.crop)
-                  for part, order in ((collection.train, seed), (collection.val, None)))
+    train = _training_batches(study, collection.train, settings, seed)
+    val = batches(study, collection.val, settings.batch_size, crop=settings.crop)
     if settings.crop is not None:
         model = models.at_size(model, settings.crop)
     epochs, notes = settings.epochs, []
@@ -178,8 +183,7 @@ def tune(
         both = joined(collection.train, collection.val)
         again = fine_tune(
             model, shared, weights,
-            batches(study, both, settings.batch_size, seed, settings.crop), None,
-            epochs=tuned.best_epoch,
+            _training_batches(study, both, settings, seed), None, epochs=tuned.best_epoch,
             state_folder=state_folder and Path(state_folder) / "retraining", **common)
         notes += [*again.notes, f"trained again on training and validation images together "
                   f"({len(both)}) for {tuned.best_epoch} epochs; validation images no longer "
@@ -239,8 +243,15 @@ def _check_crop(crop: int | None, study: Study) -> None:
         raise InputError(f"--crop {crop}: the network's fields have {side} pixels a side")
 
 
+def _training_batches(study: Study, part: Part, settings: FineTuning, seed: int
+                      ) -> keras.utils.PyDataset:
+    return batches(study, part, settings.batch_size, seed, settings.crop,
+                   settings.augment or settings.crop is not None)
+
+
 def batches(
-    study: Study, part: Part, batch_size: int, seed: int | None = None, crop: int | None = None
+    study: Study, part: Part, batch_size: int, seed: int | None = None, crop: int | None = None,
+    augment: bool = False,
 ) -> keras.utils.PyDataset:
     """Batches to train on: images and labels, or fields and density maps.
 
@@ -249,15 +260,17 @@ def batches(
         part: Images.
         batch_size: Images a batch.
         seed: Of an order anew in every epoch; None keeps the stored one.
-        crop: As for `FineTuning`; without a seed every epoch gets the same squares, as they lie.
+        crop: As for `FineTuning`; without a seed every epoch gets the same squares.
+        augment: As for `FineTuning`.
     """
     if study.task.name == "nuclei":
         from cxcompress.training.density_fitting import DensityBatches
 
         return DensityBatches(
             part, study.preprocessing, batch_size, seed, classes=len(study.task.classes),
-            crop=crop, augment=crop is not None and seed is not None)
-    return PartBatches(part, study.preprocessing, batch_size, seed)
+            crop=crop, augment=augment)
+    return PartBatches(part, study.preprocessing, batch_size, seed,
+                       Augmentation() if augment else None)
 
 
 def forget(state_folder: Path) -> None:

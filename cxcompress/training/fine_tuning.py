@@ -370,10 +370,10 @@ def _fingerprint(settings, shared: SharedWeights, latent, train, val) -> str:
         part = data.part
         labels = part.labels if isinstance(part.labels, np.ndarray) else np.concatenate(part.labels)
         # In stored order, whatever epoch the dataset is in.
-        crop = getattr(data, "crop", None)
+        changes = [getattr(data, name, None) for name in ("crop", "augment", "augmentation")]
         return digest(len(data), np.asarray(part.image_id, "U"), labels,
                       data.preprocessing.batch(part.select(np.arange(1)).images),
-                      *(() if crop is None else (crop,)))
+                      *([str(changes)] if any(changes) else ()))
 
     return json.dumps({
         "settings": settings, "training data": data_digest(train),

@@ -43,6 +43,11 @@ class PartBatches(keras.utils.PyDataset):
         self.seed, self.augmentation, self.epoch = seed, augmentation, -1
         self.on_epoch_begin()
 
+    @property
+    def drawn_anew(self) -> bool:
+        """Whether an image looks another way in every epoch."""
+        return self.seed is not None and self.augmentation is not None
+
     def on_epoch_begin(self):
         self.epoch += 1
         self.order = np.arange(len(self.part))

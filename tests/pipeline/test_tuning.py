@@ -120,6 +120,22 @@ def test_what_cannot_be_tuned_is_refused(trained, compression, settings, expecte
             preprocessing="0-1", sensitivity=False, fine_tuning=settings)
 
 
+def test_augmented_images_get_the_originals_answers_to_them(trained, monkeypatch):
+    """Soft targets of the stored images would be wrong for images that are changed."""
+    from cxcompress.training import shared_values
+
+    asked = []
+    copy = shared_values._frozen_copy
+    monkeypatch.setattr(shared_values, "_frozen_copy", lambda model: asked.append(1) or copy(model))
+    plain = tuned(trained, epochs=2)
+    assert not asked
+    augmented = tuned(trained, epochs=2, augment=True)
+    assert asked
+    assert plain.tuned.history["val_loss"][0] == pytest.approx(
+        augmented.tuned.history["val_loss"][0], rel=1e-5)
+    assert plain.tuned.history["loss"][1] != augmented.tuned.history["loss"][1]
+
+
 def test_a_network_of_maps_is_tuned_on_squares_of_its_fields():
     keras.utils.set_random_seed(0)
     model = keras.Sequential([
