@@ -415,7 +415,10 @@ def _field(answer: Answer, cells: pd.DataFrame, classes: list[str]) -> alt.Layer
     x = alt.X("x", scale=alt.Scale(domain=[0, width], nice=False), axis=None)
     y = alt.Y("y", scale=alt.Scale(domain=[height, 0], nice=False), axis=None)
     middle = pd.DataFrame({"x": [width / 2], "y": [height / 2], "picture": [address]})
-    backdrop = alt.Chart(middle).mark_image(**sizes).encode(x=x, y=y, url="picture")
+    # As large as the plot is drawn in the end, which leaves room around it: else marks lie beside
+    # their cells.
+    backdrop = alt.Chart(middle).mark_image(
+        width=alt.ExprRef("width"), height=alt.ExprRef("height")).encode(x=x, y=y, url="picture")
     shapes = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
     marks = alt.Chart(cells).mark_point(size=70, strokeWidth=1.5).encode(
         x=x, y=y, tooltip=["cell", "class"], fill=alt.value("rgba(0,0,0,0.001)"),

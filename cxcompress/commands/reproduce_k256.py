@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cxcompress.data.collection import Collection
 
 EXAMPLE = "python experiments/reproduce_k256.py --engine runtime --plan int8 --count 240"
-BUNDLED = Path("pretrained") / "pathonet_synthetic_ki67.h5"
+BUNDLED = Path("pretrained") / "pathonet_synthetic_ki67wide.h5"
 COMPRESSIONS = ("uCWS", "uPWS", "uUQ", "uECSQ")
 CODEBOOK_RATES = {"PWS": 1e-4, "UQ": 1e-4, "CWS": 1e-5, "ECSQ": 1e-5}
 """Learning rates of the shared values that the paper took for each quantiser."""

@@ -9,11 +9,12 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 CLASSIFIER = "small_cxr_synthetic-uCWS-256"
 OTHER_CLASSIFIER = "small_cxr_synthetic-uCWS-8-fine-tuned"
-NUCLEI = "pathonet_synthetic_ki67-uCWS-256"
+NUCLEI = "pathonet_synthetic_ki67wide-uCWS-256"
 
 
 def test_a_radiograph_from_upload_to_export(browser, png, tmp_path):
@@ -94,20 +95,27 @@ def test_cells_are_counted_and_one_is_shown(browser, tmp_path):
     assert len(cells) > 5
     page.screenshot("cells")
 
-    # A click on a mark of the map shows that cell.
+    # Marks lie on their cells, and a click on one shows that cell.
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.by import By
 
-    page.wait_until("document.querySelectorAll('[data-testid=stVegaLiteChart] .marks').length")
-    x, y = cells[0]["geometry"]["coordinates"]
-    chart = page.driver.find_element(By.CSS_SELECTOR, "[data-testid=stVegaLiteChart] .marks")
-    width, height = chart.size["width"], chart.size["height"]
-    page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", chart)
-    margin = (width - 300) / 2
-    ActionChains(page.driver).move_to_element_with_offset(
-        chart, margin + x / 256 * 300 - width / 2, margin + y / 256 * 300 - height / 2
-    ).click().perform()
-    page.wait_for("cell 1: ")
+    chart = "[data-testid=stVegaLiteChart] .marks "
+    page.wait_until(f"document.querySelectorAll('{chart}').length")
+    page.driver.execute_script(
+        f"document.querySelector('{chart}').scrollIntoView({{block: 'center'}})")
+    picture = page.driver.find_element(By.CSS_SELECTOR, f"{chart} image").rect
+    marks = page.driver.find_elements(By.CSS_SELECTOR, f"{chart} .mark-symbol path")
+    places = np.array([cell["geometry"]["coordinates"] for cell in cells])
+    drawn = np.array([(mark.rect["x"] + mark.rect["width"] / 2 - picture["x"],
+                       mark.rect["y"] + mark.rect["height"] / 2 - picture["y"]) for mark in marks])
+    np.testing.assert_allclose(
+        drawn, places / 256 * (picture["width"], picture["height"]), atol=1.5)
+    # The one that lies furthest from all others.
+    apart = np.linalg.norm(places[:, None] - places, axis=-1) + 999 * np.eye(len(places))
+    chosen = apart.min(axis=1).argmax()
+    ActionChains(page.driver).move_to_element(marks[chosen]).click().perform()
+    page.wait_for(f"cell {chosen + 1}: ")
+    page.screenshot("cell")
 
 
 @pytest.mark.parametrize("dark", [False, True])

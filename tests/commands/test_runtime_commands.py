@@ -91,7 +91,7 @@ def test_nuclei_are_counted_drawn_and_written_for_qupath(tmp_path, capsys):
     field, cells = np.asarray(part.images[0]), part.labels[0]
     large = Image.fromarray(field).resize((512, 512))
     large.save(tmp_path / "field.png")
-    model = REPOSITORY / "pretrained" / "pathonet_synthetic_ki67-uCWS-256.h5"
+    model = REPOSITORY / "pretrained" / "pathonet_synthetic_ki67wide-uCWS-256.h5"
     folder = tmp_path / "out"
     answer = json.loads(said(predict.main, [
         model, tmp_path / "field.png", "--json", "--geojson", folder, "--annotated", folder,

@@ -94,7 +94,7 @@ def test_a_damaged_file_is_one_line_there(runtime_only, tmp_path):
 def test_nuclei_name_the_extra_that_is_missing(runtime_only, tmp_path):
     image = tmp_path / "field.png"
     Image.new("RGB", (256, 256), "white").save(image)
-    model = REPOSITORY / "pretrained" / "pathonet_synthetic_ki67-uCWS-256.h5"
+    model = REPOSITORY / "pretrained" / "pathonet_synthetic_ki67wide-uCWS-256.h5"
     done = runtime_only("-m", "cxcompress.runtime", model, image)
     assert done.returncode == 2
     assert "pip install 'cxcompress[pathology]'" in done.stderr
