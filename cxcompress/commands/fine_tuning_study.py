@@ -150,7 +150,7 @@ def _units(arguments: argparse.Namespace, opened: Callable) -> list[WorkUnit]:
             for treatment in arguments.treatments:
                 # Without training only random rounding depends on the seed, a grid on nothing.
                 untrained = treatment in UNTRAINED
-                once = treatment == "none" and not name.endswith("PWS")
+                once = treatment == "none" and not _rounds_by_chance(name)
                 for grid in arguments.grids[:1] if untrained else arguments.grids:
                     for seed in arguments.seeds[:1] if once else arguments.seeds:
                         tuning = None if untrained else FineTuning(
@@ -189,6 +189,10 @@ def _compression(name: str, k: int) -> Compression:
     return Compression.parse(name, clustercnn=k, clusterfc=k)
 
 
+def _rounds_by_chance(name: str) -> bool:
+    return name.endswith("PWS")
+
+
 class _Starts:
     """What several treatments start from, each found once: for large networks it costs most."""
 
@@ -197,8 +201,11 @@ class _Starts:
         self.quantised = functools.lru_cache(REMEMBERED)(self._quantised)
         self.estimated = functools.lru_cache(REMEMBERED)(self._estimated)
 
-    def _quantised(self, name: str, k: int, seed: int) -> tuple[SharedWeights, float]:
+    def of(self, name: str, k: int, seed: int) -> tuple[SharedWeights, float]:
         """Shared weights, and their validation loss."""
+        return self.quantised(name, k, seed if _rounds_by_chance(name) else 0)
+
+    def _quantised(self, name: str, k: int, seed: int) -> tuple[SharedWeights, float]:
         from cxcompress import models
         from cxcompress.pipeline.sharing import share_model
 
@@ -217,7 +224,7 @@ class _Starts:
 
         model, study, _ = self.opened()
         return with_estimated_statistics(
-            model, self.quantised(name, k, seed)[0], study, seed=seed)[0]
+            model, self.of(name, k, seed)[0], study, seed=seed)[0]
 
 
 def _one_treatment(starts: _Starts, tuning, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,7 +237,7 @@ def _one_treatment(starts: _Starts, tuning, about: Mapping[str, Any]) -> dict[st
     start = (about["compression"], about["k"], about["seed"])
     compression = _compression(*start[:2])
     weights = models.weights(model)
-    tuned_shared, before = starts.quantised(*start)
+    tuned_shared, before = starts.of(*start)
     epochs = 0
     if about["treatment"] != "none":
         tuned_shared = starts.estimated(*start)

@@ -25,6 +25,7 @@ def at_size(model: keras.Model, side: int) -> keras.Model:
             model, input_tensors=keras.Input(shape, dtype=model.inputs[0].dtype))
         copy.set_weights(model.get_weights())
     except ValueError as error:
-        raise InputError(f"model {model.name!r} does not take {side}×{side} pixels: a layer fits "
-                         "its own input size only") from error
+        raise InputError(
+            f"model {model.name!r} does not take {side}×{side} pixels: its layers fit other sizes "
+            "only; give a multiple of 32, or its own size") from error
     return copy

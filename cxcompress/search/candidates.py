@@ -324,7 +324,7 @@ class Bench:
         try:
             chosen = self.thresholds
             if self.study.task.name == "nuclei":
-                chosen = self.study.thresholds(model, self.batch_size) or chosen
+                chosen = self.study.thresholds(model, self.batch_size, chosen) or chosen
             record = self.study.record(model, part, self.batch_size, "Validation", chosen)
         finally:
             models.set_weights(model, weights)

@@ -63,7 +63,8 @@ def test_pruned_networks_are_tuned_on_augmented_images_where_asked(
 
     plain, augmented = only(pruned_folder), only(tmp_path / "prune" / "spots")
     assert augmented["nonzeros"] == plain["nonzeros"]
-    assert augmented["val_loss"] != plain["val_loss"]
+    # Sums of threads differ between runs, too, but less.
+    assert float(augmented["val_loss"]) != pytest.approx(float(plain["val_loss"]), rel=1e-3)
 
 
 @pytest.mark.slow

@@ -133,7 +133,8 @@ def test_augmented_images_get_the_originals_answers_to_them(trained, monkeypatch
     assert asked
     assert plain.tuned.history["val_loss"][0] == pytest.approx(
         augmented.tuned.history["val_loss"][0], rel=1e-5)
-    assert plain.tuned.history["loss"][1] != augmented.tuned.history["loss"][1]
+    assert plain.tuned.history["loss"][1] != pytest.approx(
+        augmented.tuned.history["loss"][1], rel=1e-3)
 
 
 def test_a_network_of_maps_is_tuned_on_squares_of_its_fields():
