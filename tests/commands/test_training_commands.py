@@ -53,8 +53,8 @@ def test_pathonet_trains_on_crops_and_is_judged_on_whole_fields(tmp_path, capsys
     assert card["task"] == "nuclei" and len(card["thresholds"]) == 3 and card["synthetic"]
     assert compress(["--net", str(folder / "pathonet.h5"), "--data_path", "synthetic:ki67",
                      "--count", "24", "--compression", "uUQ", "--clustercnn", "4", "--epochs", "1",
-                     "--minibatch", "8", "--crop", "32", "--no_sensitivity", "--plans", "int8", "--output_path",
-                     str(tmp_path)]) == 0
+                     "--minibatch", "8", "--crop", "32", "--no_sensitivity", "--plans", "int8",
+                     "--output_path", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "f1:immunopositive" in said and "after fine-tuning (95% interval)" in said
 
