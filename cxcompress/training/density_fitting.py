@@ -19,10 +19,8 @@ from cxcompress.data.orientations import oriented
 from cxcompress.data.stain_augmentation import StainAugmentation
 from cxcompress.errors import InputError
 from cxcompress.images import Preprocessing
+from cxcompress.training.losses import CHANNEL_WEIGHTS
 
-CHANNEL_WEIGHTS = (1.0, 1.0, 2.0)
-"""Weights of the maps in the loss: lymphocytes are rare, and a short training that weights all
-maps alike never learns to draw one."""
 RECIPES = ("cosine", "paper")
 START_BIAS = 5.0
 """Of the maps, before training: a map that is 0 everywhere has no gradient behind its ReLU."""

@@ -108,8 +108,8 @@ def fine_tune(
 
     The epoch with the lowest validation loss is kept, the state before training included, so the
     result is never worse on the validation data than what came in. That loss is the mean
-    cross-entropy against the labels (squared error for maps), or where `val` has no labels,
-    against the original model's outputs.
+    cross-entropy against the labels (for maps the squared error of `KnownLabelLoss`), or where
+    `val` has no labels, against the original model's outputs.
 
     Args:
         model: Of the architecture; its weights are the original ones when this returns.
@@ -157,7 +157,7 @@ def fine_tune(
 
 
 def loss_on(model: keras.Model, data: keras.utils.PyDataset, task: str) -> float:
-    """Mean loss of the known labels: cross-entropy in nats, or squared error of density maps.
+    """Mean loss of the known labels: cross-entropy in nats, or `KnownLabelLoss` of maps.
 
     Args:
         model: Built; its outputs are compared with the labels.

@@ -1,4 +1,5 @@
-"""Losses of multilabel classifiers; unknown labels (NaN) never count.
+"""Losses of multilabel classifiers, in which unknown labels (NaN) never count, and what losses
+of several trainings share.
 
     loss = multilabel_loss("weighted_bce", labels)       # labels of the training part
     model.compile("adam", loss=loss)
@@ -20,6 +21,9 @@ from numpy.typing import NDArray
 LOSSES = ("bce", "weighted_bce", "focal", "masked_bce")
 LARGEST_WEIGHT = 20.0
 FOCUS = 2.0
+CHANNEL_WEIGHTS = (1.0, 1.0, 2.0)
+"""Weights of the maps of nuclei in their squared error: lymphocytes are rare, and a short training
+that weights all maps alike never learns to draw one."""
 
 
 class MaskedBinaryCrossentropy(keras.losses.Loss):

@@ -16,6 +16,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from cxcompress.training.losses import CHANNEL_WEIGHTS
+
 LABELS, SOFT = "labels", "soft_targets"
 """Keys of the targets of data that bring soft targets along: `(inputs, {LABELS: …, SOFT: …})`."""
 
@@ -24,7 +26,8 @@ class KnownLabelLoss(keras.losses.Loss):
     """Cross-entropy (or squared error) per image over its known labels; unknown ones are NaN.
 
     Args:
-        task: `"multiclass"`, `"multilabel"`; anything else means squared error of maps.
+        task: `"multiclass"`, `"multilabel"`; anything else means squared error of maps, of three
+            with `CHANNEL_WEIGHTS`, by which networks of nuclei are trained in the first place.
         from_logits: Whether the model's outputs are logits.
     """
 
@@ -42,6 +45,8 @@ class KnownLabelLoss(keras.losses.Loss):
             loss = ops.binary_crossentropy(y_true, y_pred, from_logits=self.from_logits)
         else:
             loss = ops.square(y_true - y_pred)
+            if loss.shape[-1] == len(CHANNEL_WEIGHTS):
+                loss = loss * ops.array(CHANNEL_WEIGHTS, loss.dtype)
         loss = ops.where(known, loss, ops.zeros_like(loss))
         axes = tuple(range(1, len(loss.shape)))
         count = ops.sum(ops.cast(known, loss.dtype), axis=axes)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cxcompress.training.density_fitting import WeightedSquaredError
 from cxcompress.training.soft_targets import KnownLabelLoss, blend, targets_from_outputs
 
 
@@ -54,6 +55,13 @@ def test_some_unknown_labels_leave_the_mean_over_the_known_ones():
     logits = np.float32([[2.0, 50.0, -1.0]])
     known = np.log1p(np.exp([-2.0, -1.0])).mean()
     np.testing.assert_allclose(KnownLabelLoss("multilabel", True)(labels, logits), known, rtol=1e-5)
+
+
+def test_maps_of_nuclei_count_as_in_their_training():
+    rng = np.random.default_rng(0)
+    labels, maps = rng.random((2, 2, 4, 4, 3)).astype(np.float32)
+    np.testing.assert_allclose(KnownLabelLoss("nuclei")(labels, maps),
+                               WeightedSquaredError()(labels, maps), rtol=1e-6)
 
 
 def test_where_a_label_is_unknown_the_soft_target_takes_its_place():
