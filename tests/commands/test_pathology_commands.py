@@ -183,10 +183,12 @@ def test_one_command_compresses_times_judges_and_resumes(net, tmp_path, capsys, 
     monkeypatch.setattr(judging, "judge_model", interrupted_once)
     argv = ["--net", str(net), "--data_path", SYNTHETIC, "--count", "36", "--clustercnn", "64",
             "--compressions", "uUQ", "uECSQ", "--repeats", "2", "--engine", "runtime", "--plan",
-            "int8", "--plans", "int8", "--pictures", "0", "--output_path", str(tmp_path)]
+            "int8", "--plans", "int8", "--pictures", "0", "--epochs", "2", "--crop", "64",
+            "--output_path", str(tmp_path)]
     assert reproduce(argv) == 130
     assert reproduce(argv) == 0
     said = capsys.readouterr().out
+    assert "fine-tuning: " in said
     assert calls == ["colours", "colours-uUQ-64", "colours-uUQ-64", "colours-uECSQ-64"]
     assert "space_ratio" in said and "time_ratio" in said and "colours-uECSQ-64" in said
     folder = tmp_path / "reproduce_k256" / "colours"
