@@ -37,6 +37,7 @@ from cxcompress.pruning.masks import check_sparsity
 from cxcompress.pruning.scopes import SCOPES
 from cxcompress.pruning.strategies import STRATEGIES, study_epochs
 from cxcompress.storage import Container
+from cxcompress.training.compilation import compile_with_optimizer
 from cxcompress.training.fine_tuning import MAX_MOMENTUM
 from cxcompress.training.fitting import PartBatches
 from cxcompress.training.normalization import normalizations
@@ -202,7 +203,7 @@ def _fit(model, train, val, settings: Pruning, study: Study, pruner, epochs: int
     optimizer = (keras.optimizers.Adam(settings.learning_rate) if settings.optimizer == "adam"
                  else keras.optimizers.SGD(settings.learning_rate, momentum=0.9,
                                            weight_decay=5e-4))
-    model.compile(optimizer=optimizer, loss=KnownLabelLoss(
+    compile_with_optimizer(model, optimizer, KnownLabelLoss(
         study.task.name, from_logits=ends.gives_logits(model) is True))
     best = _BestEpoch(pruner)
     layers = normalizations(model)

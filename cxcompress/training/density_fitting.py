@@ -19,6 +19,7 @@ from cxcompress.data.orientations import oriented
 from cxcompress.data.stain_augmentation import StainAugmentation
 from cxcompress.errors import InputError
 from cxcompress.images import Preprocessing
+from cxcompress.training.compilation import compile_with_optimizer
 from cxcompress.training.losses import CHANNEL_WEIGHTS
 
 RECIPES = ("cosine", "paper")
@@ -183,8 +184,8 @@ def fit_density(
     val = DensityBatches(collection.val, preprocessing, batch_size, crop=crop, classes=classes)
     paper = recipe == "paper"
     weights = (1.0,) * classes if paper else CHANNEL_WEIGHTS[:classes]
-    model.compile(optimizer=keras.optimizers.Adam(
-        _schedule(recipe, learning_rate, epochs * len(train))), loss=WeightedSquaredError(weights))
+    compile_with_optimizer(model, keras.optimizers.Adam(
+        _schedule(recipe, learning_rate, epochs * len(train))), WeightedSquaredError(weights))
     last = model.layers[-1]
     if start_bias and not paper and getattr(last, "bias", None) is not None:
         last.bias.assign(np.full(last.bias.shape, START_BIAS, np.float32))

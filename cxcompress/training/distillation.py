@@ -23,6 +23,7 @@ from keras import ops
 
 from cxcompress.errors import InputError
 from cxcompress.models import ends
+from cxcompress.training.compilation import compile_with_optimizer
 from cxcompress.training.fine_tuning import loss_on
 from cxcompress.training.soft_targets import KnownLabelLoss
 
@@ -87,7 +88,7 @@ def distil(
     with giving_logits(student):
         best = _BestEpoch(student, val, task)
         if teacher is None:
-            student.compile(optimizer, loss=loss)
+            compile_with_optimizer(student, optimizer, loss)
             history = student.fit(train, epochs=epochs, shuffle=False, verbose=0,
                                   callbacks=[best]).history
         else:
@@ -98,7 +99,7 @@ def distil(
                     frozen, student,
                     keras.distillation.LogitsDistillation(temperature) if task == "multiclass"
                     else SigmoidDistillation(temperature), student_loss_weight=1.0 - alpha)
-                trainer.compile(optimizer, loss=loss)
+                compile_with_optimizer(trainer, optimizer, loss)
                 history = trainer.fit(train, epochs=epochs, shuffle=False, verbose=0,
                                       callbacks=[best]).history
     if best.weights is None:

@@ -17,6 +17,7 @@ from cxcompress.data.augmentation import Augmentation
 from cxcompress.data.collection import Collection, Part
 from cxcompress.errors import InputError
 from cxcompress.images import Preprocessing
+from cxcompress.training.compilation import compile_with_optimizer
 
 LOSSES = {"multiclass": "categorical_crossentropy", "multilabel": None}
 """Keras' loss of each task; multilabel ones are in `losses.py`."""
@@ -163,7 +164,7 @@ def fit_classifier(
     else:
         optimizer = (keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay)
                      if weight_decay else keras.optimizers.Adam(learning_rate))
-        model.compile(optimizer=optimizer, loss=LOSSES[collection.task] or multilabel_loss(
+        compile_with_optimizer(model, optimizer, LOSSES[collection.task] or multilabel_loss(
             loss or "bce", collection.train.labels))
     train = ImagePipeline(
         collection.train, preprocessing, batch_size, seed=seed, augmentation=augmentation,
