@@ -23,6 +23,8 @@ from cxcompress.runs import atomic_path
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7F7F7F",
 )
+LARGEST_LOSS = 30
+"""Times the original's, up to which losses are drawn."""
 STYLE = {
     "figure.dpi": 150, "savefig.bbox": "tight", "font.size": 9, "axes.spines.top": False,
     "axes.spines.right": False, "axes.axisbelow": True, "svg.hashsalt": "cxcompress",
@@ -103,6 +105,9 @@ def fine_tuning_study(
 ) -> None:
     """Metrics against the number of shared values: a column a quantiser, a line a treatment.
 
+    Losses of more than `LARGEST_LOSS` times the original's lie above the axis, so that networks
+    that have lost everything do not hide the others.
+
     Args:
         stem: Path without suffix.
         rows: Means over seeds: mappings with `compression`, `k`, `treatment`, and for each metric
@@ -149,6 +154,11 @@ def fine_tuning_study(
                     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
                     axes.yaxis.set_major_formatter("{x:g}")
                     axes.yaxis.set_minor_formatter(NullFormatter())
+            if metric in ("cross_entropy", "val_loss"):
+                drawn = [original[metric], *(row[metric] for row in rows)]
+                highest = LARGEST_LOSS * original[metric]
+                if max(drawn) > highest > 0:
+                    axes_row[0].set_ylim(0.8 * min(drawn), highest)
         for axes, name in zip(grid[0], names, strict=True):
             axes.set_title(name, fontsize=9)
         for axes in grid[-1]:
