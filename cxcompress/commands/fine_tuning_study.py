@@ -264,7 +264,7 @@ def _one_treatment(starts: _Starts, tuning, about: Mapping[str, Any]) -> dict[st
 
 
 def validation_loss(model: keras.Model, study: Study) -> float:
-    """Mean loss on validation images: cross-entropy in nats, or squared error of density maps."""
+    """Mean loss on validation images: cross-entropy in nats, or `KnownLabelLoss` of maps."""
     from cxcompress.pipeline.inputs import BATCH_SIZE
     from cxcompress.pipeline.tuning import batches
     from cxcompress.training.fine_tuning import loss_on

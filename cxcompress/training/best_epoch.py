@@ -57,7 +57,9 @@ class BestEpoch(keras.callbacks.Callback):
         return [WATCHED[self.watched] * value for value in self.history.get(self.watched, [])]
 
     def resume(self, model: keras.Model) -> int:
-        """Put the state of an interrupted run into the compiled model; returns epochs done.
+        """Put the state of an interrupted run into the model; returns epochs done.
+
+        Its optimiser must have its variables, as after `compile_with_optimizer`.
 
         Raises:
             InputError: If the state is of another training.
@@ -73,7 +75,6 @@ class BestEpoch(keras.callbacks.Callback):
                              "--overwrite") from error
         if about["about"] != json.loads(json.dumps(self.about)):
             raise InputError(f"{self.state}: is of another training; start again with --overwrite")
-        model.optimizer.build(model.trainable_variables)
         for prefix, variables in (("model", model.variables),
                                   ("optimizer", model.optimizer.variables)):
             for number, variable in enumerate(variables):

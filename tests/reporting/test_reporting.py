@@ -60,6 +60,16 @@ def test_layers_kept_exactly_can_be_drawn(tmp_path):
     assert "dense" in svg_text(tmp_path / "layers")
 
 
+@pytest.mark.parametrize("worst", [300.0, 1e20])
+def test_a_lost_network_does_not_hide_the_losses_of_others(tmp_path, worst):
+    rows = [{"compression": "uPWS", "k": k, "treatment": "none", "val_loss": loss}
+            for k, loss in ((256, 60.0), (3, worst))]
+    figures.fine_tuning_study(tmp_path / "study", rows, {"val_loss": 50.0}, ("val_loss",))
+    drawn = (tmp_path / "study.svg").read_text()
+    for tick in ("50", "100", "200"):
+        assert f">{tick}</text>" in drawn
+
+
 def test_figures_are_the_same_bytes_for_the_same_numbers(tmp_path):
     for name in ("one", "two"):
         figures.latencies(tmp_path / name, {"Keras": np.array([0.01, 0.02]),
