@@ -84,7 +84,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--lr_cumulative", type=float, default=1e-3,
         help="fine-tuning: Adam's learning rate of the shared values (0.001)")
     add("--ptnc", type=int, default=5,
-        help="fine-tuning: epochs without improvement on validation before it stops (5)")
+        help="fine-tuning: epochs without improvement on validation before it stops, counted from "
+        "half of --epochs on where the rates fall (5)")
+    add("--lr_schedule", choices=("cosine", "constant"), default="cosine",
+        help="fine-tuning: cosine lets both learning rates fall to 0 over --epochs, constant keeps "
+        "them (cosine)")
     add("--assign", choices=("fixed", "learned"), default="learned",
         help="fixed: every weight keeps its shared value's index; learned: latent float weights "
         "train and indices follow, which few shared values need (learned)")
@@ -185,7 +189,7 @@ def compress_command(arguments: argparse.Namespace) -> Outcome:
         patience=arguments.ptnc, assign=arguments.assign, grid=arguments.grid,
         distill=arguments.distill, gradual=arguments.gradual,
         retrain=not arguments.internal_ho, strategy=arguments.strategy, crop=arguments.crop,
-        augment=arguments.augment)
+        augment=arguments.augment, lr_schedule=arguments.lr_schedule)
 
     described = vars(arguments) | {"net": str(net), "net_sha256": file_sha256(Path(net)),
                                    "data_path": data, "count": count}

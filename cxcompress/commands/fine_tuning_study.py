@@ -67,6 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--lr_cumulative", type=float, default=1e-3, help="as for compress.py (0.001)")
     add("--minibatch", type=int, default=32, help="images a step (32)")
     add("--ptnc", type=int, default=5, help="patience, in epochs (5)")
+    add("--lr_schedule", choices=("cosine", "constant"), default="cosine",
+        help="as for compress.py (cosine)")
     add("--crop", type=int, metavar="PIXELS", help="as for compress.py (whole fields)")
     add("--augment", action="store_true", help="as for compress.py")
     add("--preprocessing", default="auto", choices=PREPROCESSINGS,
@@ -159,7 +161,8 @@ def _units(arguments: argparse.Namespace, opened: Callable) -> list[WorkUnit]:
                             batch_size=arguments.minibatch, patience=arguments.ptnc,
                             assign="fixed" if treatment == "fixed" else "learned",
                             gradual=treatment == "gradual", grid=GRIDS[grid],
-                            crop=arguments.crop, augment=arguments.augment)
+                            crop=arguments.crop, augment=arguments.augment,
+                            lr_schedule=arguments.lr_schedule)
                         about = {"compression": name, "k": k, "treatment": treatment,
                                  "grid": grid, "seed": seed}
                         units.append(WorkUnit(

@@ -50,6 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="epochs of fine-tuning, 0 for none; several are tried each (0)")
     add("--learning_rate", type=float, default=1e-3, help="as for compress.py (0.001)")
     add("--lr_cumulative", type=float, default=1e-3, help="as for compress.py (0.001)")
+    add("--lr_schedule", choices=("cosine", "constant"), default="cosine",
+        help="as for compress.py (cosine)")
     add("--minibatch", type=int, default=32, help="images a step (32)")
     add("--count", type=int, help="images to generate, where --data_path is synthetic:…")
     add("--prune", type=float, default=50, metavar="PERCENT",
@@ -153,7 +155,8 @@ def _one_compression(
     model, study = opened()
     tuning = FineTuning(
         epochs=epochs, learning_rate=arguments.learning_rate,
-        lr_cumulative=arguments.lr_cumulative, batch_size=arguments.minibatch)
+        lr_cumulative=arguments.lr_cumulative, batch_size=arguments.minibatch,
+        lr_schedule=arguments.lr_schedule)
     result = compress(model, study.collection, compression, seed=arguments.seed,
                       preprocessing=study.preprocessing, classes=study.task.classes,
                       fine_tuning=tuning, sensitivity=False, plans=(), importance=sensitivity)

@@ -46,6 +46,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--minibatch", type=int, default=8, help="fields a step (8)")
     add("--ptnc", type=int, default=5,
         help="epochs without improvement on validation before it stops (5)")
+    add("--lr_schedule", choices=("cosine", "constant"), default="cosine",
+        help="as for compress.py (cosine)")
     add("--crop", type=int, metavar="PIXELS", help="as for compress.py (whole fields)")
     add("--learning_rate", type=float, default=1e-4, help="of fine-tuning (0.0001); that of the "
         "shared values is the paper's: 1e-4 for PWS and UQ, 1e-5 for CWS and ECSQ")
@@ -154,7 +156,7 @@ def _compress(
     tuning = FineTuning(
         epochs=arguments.epochs, learning_rate=arguments.learning_rate,
         lr_cumulative=CODEBOOK_RATES.get(quantizer, 1e-4), batch_size=arguments.minibatch,
-        patience=arguments.ptnc, crop=arguments.crop)
+        patience=arguments.ptnc, crop=arguments.crop, lr_schedule=arguments.lr_schedule)
     result = compress(net, collection(), compression, fine_tuning=tuning, judge_on="val",
                       batch_size=arguments.minibatch, sensitivity=False, seed=arguments.seed,
                       plans=arguments.plans)

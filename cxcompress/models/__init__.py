@@ -14,14 +14,14 @@ from cxcompress.models.loading import (
     model_from_architecture,
     model_from_container,
 )
-from cxcompress.models.resizing import at_size
+from cxcompress.models.resizing import at_any_size
 from cxcompress.models.saving import save_model
 from cxcompress.models.truncation import blocks, truncate, truncated_parameters
 
 __all__ = [
     "Kernel",
     "architecture_json",
-    "at_size",
+    "at_any_size",
     "blocks",
     "build",
     "check_input",

@@ -1,4 +1,4 @@
-"""The same network for images of another size, as fully convolutional networks allow."""
+"""The same network for images of other sizes, as fully convolutional networks allow."""
 
 from __future__ import annotations
 
@@ -7,25 +7,30 @@ import keras
 from cxcompress.errors import InputError
 
 
-def at_size(model: keras.Model, side: int) -> keras.Model:
-    """A copy of the network, weights included, that takes square images of another size.
+def at_any_size(model: keras.Model, side: int) -> keras.Model:
+    """A copy of the network, weights included, that takes images of its own and of other sizes.
 
     Names of layers, and so paths of weights, stay. The copies of the weights are its own.
 
     Args:
         model: Built, with one input `(n, height, width, channels)`.
-        side: Pixels a side of the copy's input.
+        side: Of square images that the copy must take, in pixels.
 
     Raises:
-        InputError: If a layer fits one size only, as a dense layer after a flattened map does.
+        InputError: If it does not, as with a dense layer after a flattened map.
     """
-    shape = (side, side, model.inputs[0].shape[-1])
     try:
-        copy = keras.models.clone_model(
-            model, input_tensors=keras.Input(shape, dtype=model.inputs[0].dtype))
-        copy.set_weights(model.get_weights())
+        # Only with known sides do layers say whether they fit; with unknown ones they fail later.
+        _copy(model, side)
+        copy = _copy(model, None)
     except ValueError as error:
         raise InputError(
             f"model {model.name!r} does not take {side}×{side} pixels: its layers fit other sizes "
             "only; give a multiple of 32, or its own size") from error
+    copy.set_weights(model.get_weights())
     return copy
+
+
+def _copy(model: keras.Model, side: int | None) -> keras.Model:
+    return keras.models.clone_model(model, input_tensors=keras.Input(
+        (side, side, model.inputs[0].shape[-1]), dtype=model.inputs[0].dtype))

@@ -42,7 +42,8 @@ class FineTuning:
             latent weights.
         lr_cumulative: Adam's, of the shared values.
         batch_size: Images a step.
-        patience: Epochs without improvement on validation after which training stops.
+        patience: Epochs without improvement on validation after which training stops, counted
+            from half of the epochs on where rates fall.
         assign: `"fixed"` keeps every weight's index; `"learned"` lets indices follow latent
             weights.
         grid: `"int8"`, `"free"`, or None: `"int8"` for codebooks that lie on a grid.
@@ -54,9 +55,11 @@ class FineTuning:
         strategy: `"mirrored"`: on all devices of this machine, else `"none"`.
         crop: Side of the squares, in pixels of the input, that are cut out of fields of nuclei,
             turned and mirrored, anew in every epoch; None trains on whole fields as they are.
+            Validation fields are whole either way.
         augment: Whether training images are moved, turned and exposed a little differently in
             every epoch, as `train.py --augment` does; fields of nuclei are turned and mirrored.
             The original's outputs are then computed in every step.
+        lr_schedule: `"cosine"`: both rates fall to 0 over the epochs; `"constant"`: they stay.
 
     Raises:
         InputError: If a value cannot be used.
@@ -75,6 +78,7 @@ class FineTuning:
     strategy: Literal["none", "mirrored"] = "none"
     crop: int | None = None
     augment: bool = False
+    lr_schedule: Literal["cosine", "constant"] = "cosine"
 
     def __post_init__(self):
         for flag, value, least in (("--epochs", self.epochs, 0), ("--ptnc", self.patience, 0),
@@ -156,9 +160,11 @@ def tune(
     if on_trellis:
         common |= {"assign": "fixed", "lr_cumulative": 0.0}
     train = _training_batches(study, collection.train, settings, seed)
-    val = batches(study, collection.val, settings.batch_size, crop=settings.crop)
+    # Whole fields: they are what the network answers in the end, and squares of them judge epochs
+    # otherwise.
+    val = batches(study, collection.val, settings.batch_size)
     if settings.crop is not None:
-        model = models.at_size(model, settings.crop)
+        model = models.at_any_size(model, settings.crop)
     epochs, notes = settings.epochs, []
     if settings.gradual:
         coarser = stages(compression)
@@ -167,7 +173,8 @@ def tune(
             shared_more = _shared_again(model, weights, common.get("latent"), stage, seed)
             step = fine_tune(
                 model, shared_more, weights, train, val, epochs=some, patience=settings.patience,
-                state_folder=state_folder and Path(state_folder) / f"stage{number}", **common)
+                state_folder=state_folder and Path(state_folder) / f"stage{number}",
+                lr_schedule="constant", **common)
             common["latent"] = step.shared.weights()
             epochs -= some
             notes.append(f"gradually: k = {max(stage.k.values())}, validation loss "
@@ -177,14 +184,15 @@ def tune(
         epochs = max(epochs, 1)
     tuned = fine_tune(
         model, shared, weights, train, val, epochs=epochs, patience=settings.patience,
-        state_folder=state_folder, **common)
+        state_folder=state_folder, lr_schedule=settings.lr_schedule, **common)
     notes += [*tuned.notes, _what_happened(tuned)]
     if settings.retrain and tuned.best_epoch > 0:
         both = joined(collection.train, collection.val)
         again = fine_tune(
             model, shared, weights,
             _training_batches(study, both, settings, seed), None, epochs=tuned.best_epoch,
-            state_folder=state_folder and Path(state_folder) / "retraining", **common)
+            state_folder=state_folder and Path(state_folder) / "retraining",
+            lr_schedule=settings.lr_schedule, schedule_epochs=epochs, **common)
         notes += [*again.notes, f"trained again on training and validation images together "
                   f"({len(both)}) for {tuned.best_epoch} epochs; validation images no longer "
                   "tell anything about the result"]
@@ -253,14 +261,14 @@ def batches(
     study: Study, part: Part, batch_size: int, seed: int | None = None, crop: int | None = None,
     augment: bool = False,
 ) -> keras.utils.PyDataset:
-    """Batches to train on: images and labels, or fields and density maps.
+    """Batches to train on and to validate on: images and labels, or fields and density maps.
 
     Args:
         study: Task and preprocessing.
         part: Images.
         batch_size: Images a batch.
         seed: Of an order anew in every epoch; None keeps the stored one.
-        crop: As for `FineTuning`; without a seed every epoch gets the same squares.
+        crop: As for `FineTuning`.
         augment: As for `FineTuning`.
     """
     if study.task.name == "nuclei":

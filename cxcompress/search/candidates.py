@@ -276,7 +276,8 @@ class Bench:
                     candidate.epochs, candidate.learning_rate, candidate.lr_cumulative,
                     self.batch_size, self.patience, candidate.assign),
                 compression, seed=self.seed,
-                state_folder=self.folder / "states" / candidate.key)
+                # Of so many epochs: the rates of a longer training fall later.
+                state_folder=self.folder / "states" / self.container(candidate).stem)
             trained = self._stored(model, tuned.shared)
             after = self._judged(model, weights, trained, part, among)
             # The best epoch is that of the loss, which need not be the worst class's.

@@ -44,6 +44,7 @@ them in every step, which costs its forward pass."""
 MAX_MOMENTUM = 0.9
 """Of BatchNormalization's moving statistics: at Keras' 0.99 they are of weights a hundred
 steps old, which makes the validation loss of short trainings jump."""
+LR_SCHEDULES = ("cosine", "constant")
 STATE_FILE = "fine_tuning.npz"
 
 
@@ -103,6 +104,8 @@ def fine_tune(
     seed: int = 0,
     state_folder: str | Path | None = None,
     strategy: Literal["none", "mirrored"] = "none",
+    lr_schedule: Literal["cosine", "constant"] = "cosine",
+    schedule_epochs: int | None = None,
 ) -> FineTuned:
     """Fine-tune shared values (and with `assign="learned"` the indices) with Adam.
 
@@ -124,12 +127,17 @@ def fine_tune(
         learning_rate: Of biases, BatchNormalization and latent weights.
         lr_cumulative: Of the shared values.
         batch_size: For the record of what the run depends on; the datasets hold their own.
-        patience: Epochs without improvement on validation after which training stops.
+        patience: Epochs without improvement on validation after which training stops. Under
+            `"cosine"` they count from half of the epochs on: until then the rates are high, and
+            it is their fall that lowers the loss.
         assign, grid, distill, label_weight, latent: As for `SharedWeightsTrainer`.
         seed: Of dropout; the datasets hold that of their order.
         state_folder: Where the state is written, whole or not at all, after every epoch; a later
             call with the same arguments continues there.
         strategy: `"mirrored"`: on all devices of this machine (`devices.on_devices`).
+        lr_schedule: `"cosine"`: both rates fall to 0 on half a cosine (Loshchilov & Hutter 2017,
+            eq. 5, without restarts). `"constant"`: they stay.
+        schedule_epochs: Epochs in which they fall, at least `epochs`; None: `epochs`.
 
     Returns:
         A `FineTuned`.
@@ -149,7 +157,8 @@ def fine_tune(
             distill=distill, latent=latent, seed=seed, state_folder=state_folder,
             training={"assign": assign, "grid": grid, "label_weight": label_weight},
             rates={"learning_rate": learning_rate, "lr_cumulative": lr_cumulative,
-                   "batch_size": batch_size}, strategy=strategy)
+                   "batch_size": batch_size}, strategy=strategy,
+            falling=None if lr_schedule == "constant" else max(epochs, schedule_epochs or 0))
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
@@ -175,7 +184,7 @@ def loss_on(model: keras.Model, data: keras.utils.PyDataset, task: str) -> float
 
 def _fine_tune(model, shared, train, val, *, task, epochs, patience, distill, latent,
                seed, state_folder, training: dict[str, Any], rates: dict[str, Any],
-               strategy: str) -> FineTuned:
+               strategy: str, falling: int | None) -> FineTuned:
     loss = KnownLabelLoss(task, from_logits=ends.gives_logits(model) is True)
     labelled, val_labelled = _labelled(train), val is None or _labelled(val)
     for name, data in (("training", train), ("validation", val)):
@@ -183,7 +192,8 @@ def _fine_tune(model, shared, train, val, *, task, epochs, patience, distill, la
             _check_fit(model, data, name)
     if not labelled and not distill:
         raise InputError("the training data have no labels; fine-tune with distillation")
-    settings = training | rates | {"task": task, "distill": distill, "seed": seed}
+    settings = training | rates | {"task": task, "distill": distill, "seed": seed,
+                                   "epochs of falling rates": falling}
     fingerprint = _fingerprint(settings, shared, latent, train, val)
 
     soft = _soft_targets(model, train, loss, "Soft targets") if distill else None
@@ -198,8 +208,11 @@ def _fine_tune(model, shared, train, val, *, task, epochs, patience, distill, la
         trainer = SharedWeightsTrainer(
             trained, shared, distill="given" if soft is not None else distill, latent=latent,
             **training)
-        trainer.compile(optimizer=keras.optimizers.Adam(rates["learning_rate"]),
-                        codebook_optimizer=keras.optimizers.Adam(rates["lr_cumulative"]), loss=loss)
+        adam = keras.optimizers.Adam
+        steps = None if falling is None else falling * len(train)
+        trainer.compile(optimizer=adam(_scheduled(rates["learning_rate"], steps)),
+                        codebook_optimizer=adam(_scheduled(rates["lr_cumulative"], steps)),
+                        loss=loss)
         _seed(trainer, seed)
         val_batches = None if val is None else SoftTargetBatches(val, val_soft, val_labelled)
 
@@ -216,13 +229,12 @@ def _fine_tune(model, shared, train, val, *, task, epochs, patience, distill, la
             best = shared if trainer.starts_exact else trainer.shared_weights()
             found = _Progress(fingerprint, best, 0, [math.nan], [float(start)])
 
-        if val is None:
-            patience = epochs
-        if found.epochs < epochs and not _finished(found, patience):
+        patient = _Patience(epochs if val is None else patience, (falling or 0) // 2)
+        if found.epochs < epochs and not patient.is_out(found):
             trainer.fit(
                 SoftTargetBatches(train, soft, labelled, epoch=found.epochs + 1),
                 validation_data=val_batches, initial_epoch=found.epochs, epochs=epochs,
-                shuffle=False, verbose=0, callbacks=[_AfterEpoch(found, patience, state)])
+                shuffle=False, verbose=0, callbacks=[_AfterEpoch(found, patient, state)])
     notes = ()
     if found.diverged:
         notes = (f"fine-tuning stopped in epoch {found.epochs}: the loss became NaN at learning "
@@ -246,14 +258,26 @@ def _twin(model: keras.Model) -> keras.Model:
     return twin
 
 
-def _finished(found: _Progress, patience: int) -> bool:
-    return found.diverged or found.epochs - found.best_epoch >= max(patience, 1)
+def _scheduled(rate: float, steps: int | None):
+    return rate if steps is None else keras.optimizers.schedules.CosineDecay(rate, steps)
+
+
+@dataclass(frozen=True)
+class _Patience:
+    """Stops after so many epochs without improvement, counted from an epoch on."""
+
+    epochs: int
+    counted_from: int
+
+    def is_out(self, found: _Progress) -> bool:
+        waited = found.epochs - max(found.best_epoch, self.counted_from)
+        return found.diverged or waited >= max(self.epochs, 1)
 
 
 class _AfterEpoch(keras.callbacks.Callback):
     """Keeps the best epoch, writes the state, and stops on NaN or when patience is out."""
 
-    def __init__(self, found: _Progress, patience: int, state: Path | None):
+    def __init__(self, found: _Progress, patience: _Patience, state: Path | None):
         super().__init__()
         self.found, self.patience, self.state = found, patience, state
 
@@ -291,7 +315,7 @@ class _AfterEpoch(keras.callbacks.Callback):
                     time.perf_counter() - self.started)
         if self.state is not None:
             _write_state(self.state, self.model, found)
-        if _finished(found, self.patience):
+        if self.patience.is_out(found):
             self.model.stop_training = True
 
 
@@ -352,7 +376,7 @@ def _seed(trainer: SharedWeightsTrainer, seed: int) -> None:
 
 
 def _fingerprint(settings, shared: SharedWeights, latent, train, val) -> str:
-    """SHA-256s of all that the result depends on but the number of epochs and the patience."""
+    """SHA-256s of all that an epoch's result depends on: not of how many follow."""
     def digest(*arrays) -> str:
         sha = hashlib.sha256()
         for array in arrays:

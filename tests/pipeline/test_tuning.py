@@ -12,7 +12,9 @@ from cxcompress import FineTuning, models
 from cxcompress.data import open_collection
 from cxcompress.data.collection import Part
 from cxcompress.errors import InputError
-from cxcompress.pipeline.tuning import joined, stages
+from cxcompress.pipeline.inputs import open_study
+from cxcompress.pipeline.tuning import batches, joined, stages
+from cxcompress.training.fine_tuning import loss_on
 from tests.pipeline.test_compressing import collection, compress, network
 
 
@@ -137,7 +139,7 @@ def test_augmented_images_get_the_originals_answers_to_them(trained, monkeypatch
         augmented.tuned.history["loss"][1], rel=1e-3)
 
 
-def test_a_network_of_maps_is_tuned_on_squares_of_its_fields():
+def test_a_network_of_maps_is_tuned_on_squares_and_judged_on_whole_fields():
     keras.utils.set_random_seed(0)
     model = keras.Sequential([
         keras.Input((64, 64, 3)),
@@ -145,9 +147,16 @@ def test_a_network_of_maps_is_tuned_on_squares_of_its_fields():
         keras.layers.Conv2D(3, 1, activation="relu", name="density")])
     fields = open_collection("synthetic:ki67_64", count=24)
     settings = {"epochs": 2, "batch_size": 4, "crop": 32, "learning_rate": 1e-2}
+    original = models.weights(model)
     result = compress(model, fields, "uUQ", k=4, preprocessing="0-1", sensitivity=False,
                       fine_tuning=FineTuning(**settings))
     assert result.tuned.best_epoch > 0
+    study = open_study(model, None, fields, None, "0-1", 0, [])
+    models.set_weights(model, result.tuned.shared.weights())
+    judged = loss_on(model, batches(study, fields.val, 3), "nuclei")
+    assert judged == pytest.approx(
+        result.tuned.history["val_loss"][result.tuned.best_epoch], rel=1e-4)
+    models.set_weights(model, original)
     assert models.model_from_container(result.container).input_shape == (None, 64, 64, 3)
     with pytest.raises(InputError, match="--crop 65: the network's fields have 64 pixels"):
         compress(model, fields, "uUQ", k=4, preprocessing="0-1", sensitivity=False,

@@ -68,9 +68,33 @@ def test_training_that_only_harms_gives_back_what_came_in(taught, share, stripes
     shared = share(taught, "uCWS", k=30)
     tuned = fine_tune(taught, shared, models.weights(taught), stripes(),
                       stripes(32, seed=2), task="multiclass", epochs=4, patience=2,
-                      learning_rate=1.0, lr_cumulative=1.0)
+                      learning_rate=1.0, lr_cumulative=1.0, lr_schedule="constant")
     assert tuned.best_epoch == 0 and tuned.shared is shared
     assert len(tuned.history["loss"]) == 3  # patience was out
+
+
+def test_patience_counts_from_half_of_the_epochs_where_rates_fall(taught, share, stripes):
+    tuned = fine_tune(taught, share(taught, "uCWS", k=30), models.weights(taught), stripes(),
+                      stripes(32, seed=2), task="multiclass", epochs=7, patience=1,
+                      learning_rate=1.0, lr_cumulative=1.0)
+    assert tuned.best_epoch == 0 and len(tuned.history["loss"]) == 1 + 7 // 2 + 1
+
+
+def test_rates_fall_over_the_epochs_of_the_schedule(taught, share, stripes, tmp_path):
+    shared, weights = share(taught), models.weights(taught)
+
+    def run(epochs, **settings):
+        return fine_tune(taught, shared, weights, stripes(), stripes(32, seed=2), epochs=epochs,
+                         patience=9, **RATES, **settings).history["val_loss"]
+
+    long = run(3, state_folder=tmp_path / "cosine")
+    # So trains again on more images, for fewer epochs, what was best early.
+    assert run(1, schedule_epochs=3) == long[:2] != run(1)
+    with pytest.raises(InputError, match="with other settings"):
+        run(4, state_folder=tmp_path / "cosine")
+    constant = run(3, lr_schedule="constant", state_folder=tmp_path / "constant")
+    further = run(4, lr_schedule="constant", state_folder=tmp_path / "constant")
+    assert further[:4] == constant and len(further) == 5 and constant[1] != long[1]
 
 
 @pytest.mark.slow
