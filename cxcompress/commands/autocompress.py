@@ -70,6 +70,8 @@ def add_bench_flags(parse: argparse.ArgumentParser) -> None:
     add("--minibatch", type=int, default=32, help="images a step of fine-tuning (32)")
     add("--ptnc", type=int, default=5, help="fine-tuning: epochs without improvement before it "
         "stops (5)")
+    add("--augment", action="store_true", help="as for compress.py")
+    add("--crop", type=int, metavar="PIXELS", help="as for compress.py (whole fields)")
     add_scheduler_flags(parse)
 
 
@@ -155,7 +157,8 @@ def run_search(arguments: argparse.Namespace, path: Path, search) -> str:
         "count": arguments.count, "data_seed": arguments.data_seed,
         "preprocessing": arguments.preprocessing, "classes": class_names(arguments.classes),
         "margin": arguments.margin, "batch_size": arguments.minibatch,
-        "patience": arguments.ptnc, "seed": arguments.seed, "unshared": arguments.unshared})
+        "patience": arguments.ptnc, "seed": arguments.seed, "unshared": arguments.unshared,
+        "augment": arguments.augment, "crop": arguments.crop})
     started = time.perf_counter()
     with RunFolder.open(path, described, overwrite=arguments.overwrite) as folder:
         bench = bench_of(bench_text)  # here first: bad data are refused before workers start
@@ -238,7 +241,10 @@ def _arguments(searched: Mapping[str, Any], candidate, best_epoch: int) -> dict[
     said = {name: searched[name] for name in kept if searched.get(name) is not None}
     if not best_epoch:  # good enough without: it was not fine-tuned
         candidate = candidate.untuned
-    tuning = {name: searched[name] for name in ("minibatch", "ptnc")} if candidate.epochs else {}
+    tuning = {}
+    if candidate.epochs:
+        tuning = {name: searched[name] for name in ("minibatch", "ptnc")} | {
+            name: searched[name] for name in ("augment", "crop") if searched[name]}
     return said | candidate.flags | tuning | (
         {"dropped": candidate.dropped} if candidate.dropped else {})
 

@@ -146,7 +146,7 @@ def tune(
         InputError: If there are no training images, or they cannot be used.
     """
     collection = study.collection
-    _check_crop(settings.crop, study)
+    check_crop(settings.crop, study)
     if collection.train is None or collection.val is None:
         raise InputError(f"{collection.name}: has no train part to fine-tune on; give one with "
                          "train images, or --epochs 0")
@@ -241,7 +241,16 @@ def _what_happened(tuned: FineTuned) -> str:
             f"epoch {tuned.best_epoch} of {len(losses) - 1}")
 
 
-def _check_crop(crop: int | None, study: Study) -> None:
+def check_crop(crop: int | None, study: Study) -> None:
+    """Refuse squares that cannot be cut out.
+
+    Args:
+        crop: As for `FineTuning`.
+        study: Images that they are cut out of.
+
+    Raises:
+        InputError: If the images are no fields of nuclei, or smaller.
+    """
     if crop is None:
         return
     if study.task.name != "nuclei":

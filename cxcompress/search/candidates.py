@@ -144,7 +144,7 @@ class Bench:
         count, data_seed: Of generated images.
         preprocessing, classes: As for `compress.py`.
         margin: Non-inferiority margin.
-        batch_size, patience: Of fine-tuning.
+        batch_size, patience, augment, crop: Of fine-tuning, as for `pipeline.FineTuning`.
         seed: Of everything random.
         resamples: Of the bootstrap.
         unshared: `"compact"` or `"exact"` biases and BatchNormalization
@@ -155,11 +155,13 @@ class Bench:
                  data_seed: int = 0, preprocessing: str = "auto",
                  classes: Sequence[str] | None = None, margin: float = 0.02, batch_size: int = 32,
                  patience: int = 5, seed: int = 0, resamples: int = 1000,
-                 unshared: str = "exact"):
+                 unshared: str = "exact", augment: bool = False, crop: int | None = None):
         from cxcompress.pipeline import inputs
+        from cxcompress.pipeline.tuning import check_crop
 
         self.folder, self.margin, self.seed, self.resamples = Path(folder), margin, seed, resamples
         self.batch_size, self.patience, self.unshared = batch_size, patience, unshared
+        self.augment, self.crop = augment, crop
         self.notes: list[str] = []
         self.model, self.card, self.provenance = inputs.open_model(net)
         self.study = inputs.open_study(self.model, self.card, data_path, classes, preprocessing,
@@ -167,6 +169,7 @@ class Bench:
         if self.study.collection.val is None or not self.study.labelled:
             raise InputError(f"--data_path {data_path}: has no labelled validation images to "
                              "choose a compression by; give train and val images")
+        check_crop(crop, self.study)
         self._networks = {0: self.model}
 
     @cached_property
@@ -274,7 +277,8 @@ class Bench:
             tuned, _ = tune(
                 model, shared, self.study, FineTuning(
                     candidate.epochs, candidate.learning_rate, candidate.lr_cumulative,
-                    self.batch_size, self.patience, candidate.assign),
+                    self.batch_size, self.patience, candidate.assign, crop=self.crop,
+                    augment=self.augment),
                 compression, seed=self.seed,
                 # Of so many epochs: the rates of a longer training fall later.
                 state_folder=self.folder / "states" / self.container(candidate).stem)

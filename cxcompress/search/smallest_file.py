@@ -11,9 +11,10 @@
    measured on all validation images, with a quarter of the epochs of fine-tuning where it needs
    some, and so are some that passed their screen, from the smallest to the largest; the best half
    of those still in doubt goes on with half the epochs, and again with all of them. Fine-tuning
-   continues where it was, and counts where it helps. "Best" is first what no other beats in both
-   bytes and shortfall, the least shortfall before the others, then what is left when those are
-   taken away, and so on; what is larger than a file that was found to be feasible is out.
+   begins anew, since its rates fall over the epochs of the rung, and counts where it helps.
+   "Best" is first what no other beats in both bytes and shortfall, the least shortfall before the
+   others, then what is left when those are taken away, and so on; what is larger than a file that
+   was found to be feasible is out.
 
 Rounds are asked whole and told in order, and every round has a sampler seeded by its number: the
 same seed gives the same candidates on one machine or many, interrupted or not.

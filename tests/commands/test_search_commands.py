@@ -8,6 +8,7 @@ import json
 import pytest
 
 from cxcompress.commands import autocompress, compress, grid_search
+from cxcompress.pipeline import tuning
 from cxcompress.quantization import Compression
 from cxcompress.search import candidates
 from cxcompress.storage import is_container, read_card
@@ -112,7 +113,7 @@ def test_a_grid_is_measured_once_each_and_judged_on_test(trained_net, image_fold
     argv = ["--net", str(trained_net), "--data_path", str(image_folder), "--compressions", "uCWS",
             "uECSQ", "--levels", "256", "16", "--lambdas", "1e-5", "--epochs", "0", "1",
             "--learning_rates", "1e-3", "1e-4", "--workers", "1", "--unshared", "exact",
-            "--output_path", str(tmp_path)]
+            "--augment", "--output_path", str(tmp_path)]
     assert grid_search.main(argv) == 0
     path = tmp_path / "grid_search" / "spots"
     rows = rows_of(path / "candidates.csv")
@@ -124,12 +125,29 @@ def test_a_grid_is_measured_once_each_and_judged_on_test(trained_net, image_fold
     assert "judged on test" in capsys.readouterr().out
 
 
+def test_candidates_are_tuned_as_the_search_is_told(trained_net, image_folder, tmp_path,
+                                                    monkeypatch):
+    def tune(model, shared, study, settings, *rest, **more):
+        told.append(settings)
+        raise KeyboardInterrupt
+
+    told: list[tuning.FineTuning] = []
+    monkeypatch.setattr(tuning, "tune", tune)
+    bench = candidates.Bench(str(trained_net), str(image_folder), str(tmp_path), augment=True,
+                             patience=3)
+    monkeypatch.setattr(bench, "_judged", lambda *_: {"feasible": False, "shortfall": 1.0})
+    with pytest.raises(KeyboardInterrupt):
+        bench.measure(candidates.Candidate("uUQ", k=4, epochs=2))
+    assert told == [tuning.FineTuning(epochs=2, augment=True, patience=3)]
+
+
 @pytest.mark.parametrize("command, argv, said", [
     (autocompress, ["--trials", "0"], "--trials 0"),
     (autocompress, ["--margin", "0"], "--margin 0"),
     (autocompress, ["--pruned", "100"], "--pruned 100"),
     (autocompress, ["--levels", "1"], "--levels 1"),
     (autocompress, ["--workers", "0"], "--workers 0"),
+    (autocompress, ["--crop", "8"], "--crop 8: for fields of nuclei"),
     (autocompress, ["--storage", "nosuch://x"], "--storage nosuch://x"),
     (grid_search, ["--compressions", "TCQ"], "--compressions TCQ"),
     (grid_search, ["--epochs", "-1"], "--epochs -1"),
