@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +32,9 @@ TREATMENTS = ("none", "statistics", "fixed", "learned")
 UNTRAINED = ("none", "statistics")
 REMEMBERED = 8
 """Seeds whose quantised network is kept while its treatments run."""
-LISTS = ("compressions", "levels", "treatments", "grids", "seeds")
+LISTS = ("compressions", "levels", "treatments", "grids", "seeds", "learning_rate",
+         "lr_cumulative")
+RATES = ("learning_rate", "lr_cumulative")
 GRIDS = {"default": None, "int8": "int8", "free": "free"}
 METRICS = {"multiclass": ("auroc_macro", "accuracy", "cross_entropy"),
            "multilabel": ("auroc_macro", "accuracy", "cross_entropy"),
@@ -43,8 +46,9 @@ DRAWN = {"multiclass": ("auroc_macro", "cross_entropy"),
 def build_parser() -> argparse.ArgumentParser:
     """The flags of `fine_tuning_study.py`."""
     parse = parser("fine_tuning_study.py", "Quantise one network to fewer and fewer shared values "
-                   "and measure what fine-tuning with fixed and with learned indices regains. A "
-                   "run with other lists of compressions, levels, treatments, grids or seeds adds "
+                   "and measure what fine-tuning with fixed and with learned indices regains. Of "
+                   "several rates, those with the lowest validation loss are shown. A run with "
+                   "other lists of compressions, levels, treatments, grids, seeds or rates adds "
                    "to the results that the folder holds.",
                    EXAMPLE)
     add = parse.add_argument
@@ -63,8 +67,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="as --grid of compress.py; default: int8 for UQ, free for the others (default)")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of training (0 1 2)")
     add("--epochs", type=int, default=10, help="most epochs (10)")
-    add("--learning_rate", type=float, default=1e-3, help="as for compress.py (0.001)")
-    add("--lr_cumulative", type=float, default=1e-3, help="as for compress.py (0.001)")
+    for rate in ("--learning_rate", "--lr_cumulative"):
+        add(rate, nargs="+", type=float, default=[1e-3], metavar="RATE",
+            help="as for compress.py; every pair is tried (0.001)")
     add("--minibatch", type=int, default=32, help="images a step (32)")
     add("--ptnc", type=int, default=5, help="patience, in epochs (5)")
     add("--lr_schedule", choices=("cosine", "constant"), default="cosine",
@@ -112,7 +117,7 @@ def fine_tuning_study(arguments: argparse.Namespace) -> str:
             row["regained"] = ((row["val_loss_quantised"] - row["val_loss"]) / lost
                                if lost > 0 else math.nan)
         folder.write_csv("results_fine_tuning_study.csv", rows)
-        summary = summarise(rows)
+        summary = best_rates(summarise(rows))
         folder.write_csv("summary.csv", summary)
         folder.write_json("results.json", folder.record | {
             "state": "done", "original": original, "rows": rows, "summary": summary,
@@ -153,21 +158,23 @@ def _units(arguments: argparse.Namespace, opened: Callable) -> list[WorkUnit]:
                 # Without training only random rounding depends on the seed, a grid on nothing.
                 untrained = treatment in UNTRAINED
                 once = treatment == "none" and not _rounds_by_chance(name)
-                for grid in arguments.grids[:1] if untrained else arguments.grids:
-                    for seed in arguments.seeds[:1] if once else arguments.seeds:
-                        tuning = None if untrained else FineTuning(
-                            epochs=arguments.epochs, learning_rate=arguments.learning_rate,
-                            lr_cumulative=arguments.lr_cumulative,
-                            batch_size=arguments.minibatch, patience=arguments.ptnc,
-                            assign="fixed" if treatment == "fixed" else "learned",
-                            gradual=treatment == "gradual", grid=GRIDS[grid],
-                            crop=arguments.crop, augment=arguments.augment,
-                            lr_schedule=arguments.lr_schedule)
-                        about = {"compression": name, "k": k, "treatment": treatment,
-                                 "grid": grid, "seed": seed}
-                        units.append(WorkUnit(
-                            f"{name}/k={k}/{treatment}/{grid}/seed={seed}", _one_treatment,
-                            {"starts": starts, "tuning": tuning, "about": about}))
+                for grid, seed, rates in itertools.product(
+                        arguments.grids[:1] if untrained else arguments.grids,
+                        arguments.seeds[:1] if once else arguments.seeds,
+                        [(None, None)] if untrained else itertools.product(
+                            arguments.learning_rate, arguments.lr_cumulative)):
+                    tuning = None if untrained else FineTuning(
+                        epochs=arguments.epochs, learning_rate=rates[0], lr_cumulative=rates[1],
+                        batch_size=arguments.minibatch, patience=arguments.ptnc,
+                        assign="fixed" if treatment == "fixed" else "learned",
+                        gradual=treatment == "gradual", grid=GRIDS[grid], crop=arguments.crop,
+                        augment=arguments.augment, lr_schedule=arguments.lr_schedule)
+                    about = {"compression": name, "k": k, "treatment": treatment, "grid": grid,
+                             "seed": seed, "learning_rate": rates[0], "lr_cumulative": rates[1]}
+                    trained = "" if untrained else f"/rates={rates[0]:g},{rates[1]:g}"
+                    units.append(WorkUnit(
+                        f"{name}/k={k}/{treatment}/{grid}/seed={seed}{trained}", _one_treatment,
+                        {"starts": starts, "tuning": tuning, "about": about}))
     return units
 
 
@@ -295,7 +302,7 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     The interval is that of the images, the range that of the seeds.
     """
     groups: dict[tuple, list[Mapping[str, Any]]] = {}
-    keys = ("compression", "k", "treatment", "grid")
+    keys = ("compression", "k", "treatment", "grid", *RATES)
     for row in rows:
         groups.setdefault(tuple(row[key] for key in keys), []).append(row)
     summary = []
@@ -312,9 +319,21 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return summary
 
 
+def best_rates(summary: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of rows that differ in rates only, the one with the lowest validation loss."""
+    best: dict[tuple, Mapping[str, Any]] = {}
+    for row in summary:
+        key = tuple(row[name] for name in ("compression", "k", "treatment", "grid"))
+        if key not in best or row["val_loss"] < best[key]["val_loss"]:
+            best[key] = row
+    return list(best.values())
+
+
 def _text(row: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, str]:
     text = {"compression": row["compression"], "k": str(row["k"]),
             "fine-tuning": row["treatment"], "grid": row["grid"],
+            "rates": "" if row["treatment"] in UNTRAINED else
+            f"{row['learning_rate']:g}, {row['lr_cumulative']:g}",
             "space_ratio": number(row["space_ratio"]), "epochs": number(row["best_epoch"], 1)}
     for name in metrics:
         text[f"{name} (95%; {row['n']} images)"] = (

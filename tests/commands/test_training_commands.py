@@ -64,7 +64,7 @@ def test_a_study_has_a_row_a_treatment_and_seed_and_resumes(
 ):
     argv = ["--net", str(trained_net), "--data_path", str(image_folder), "--compressions", "uUQ",
             "uPWS", "--levels", "8", "3", "--treatments", "none", "learned", "--seeds", "0", "1",
-            "--epochs", "1", "--preprocessing", "0-1", "--output_path", str(tmp_path)]
+            "--learning_rate", "1e-3", "1e-5", "--epochs", "1", "--preprocessing", "0-1", "--output_path", str(tmp_path)]
     measure, calls = fine_tuning_study._one_treatment, []
 
     def interrupted_once(**arguments):
@@ -78,7 +78,16 @@ def test_a_study_has_a_row_a_treatment_and_seed_and_resumes(
     assert fine_tuning_study.main(argv) == 0
     folder = tmp_path / "fine_tuning_study" / "spots"
     rows = list(csv.DictReader((folder / "results_fine_tuning_study.csv").open()))
-    assert len(rows) == 2 * (1 + 2) + 2 * (2 + 2) == len(calls) - 1
+    assert len(rows) == 2 * (1 + 2 * 2) + 2 * (2 + 2 * 2) == len(calls) - 1
+    summary = list(csv.DictReader((folder / "summary.csv").open()))
+    assert len(summary) == 2 * 2 * 2
+    for kept in summary:
+        losses: dict[str, float] = {}
+        for row in rows:
+            if all(row[name] == kept[name] for name in ("compression", "k", "treatment")):
+                losses[row["learning_rate"]] = losses.get(row["learning_rate"], 0) + float(
+                    row["val_loss"])
+        assert kept["learning_rate"] == min(losses, key=losses.__getitem__)
     for row in rows:
         assert float(row["val_loss"]) <= float(row["val_loss_quantised"]) * (1 + 1e-5)
         assert float(row["accuracy_low"]) <= float(row["accuracy"]) <= float(row["accuracy_high"])
