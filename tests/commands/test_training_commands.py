@@ -64,7 +64,8 @@ def test_a_study_has_a_row_a_treatment_and_seed_and_resumes(
 ):
     argv = ["--net", str(trained_net), "--data_path", str(image_folder), "--compressions", "uUQ",
             "uPWS", "--levels", "8", "3", "--treatments", "none", "learned", "--seeds", "0", "1",
-            "--learning_rate", "1e-3", "1e-5", "--epochs", "1", "--preprocessing", "0-1", "--output_path", str(tmp_path)]
+            "--learning_rate", "1e-3", "1e-5", "--epochs", "1", "--preprocessing", "0-1",
+            "--output_path", str(tmp_path)]
     measure, calls = fine_tuning_study._one_treatment, []
 
     def interrupted_once(**arguments):
