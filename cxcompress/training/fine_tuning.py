@@ -145,7 +145,11 @@ def fine_tune(
     Raises:
         InputError: If the model cannot be fine-tuned, the data do not fit it, the validation loss
             is not a number before training, or the folder holds a run of other data or settings.
+        ValueError: If `lr_schedule` is none of the two.
     """
+    if lr_schedule not in LR_SCHEDULES:
+        raise ValueError(
+            f"lr_schedule is one of {', '.join(LR_SCHEDULES)}. Received: {lr_schedule!r}")
     set_weights(model, original_weights)
     layers = normalizations(model)
     momenta = [layer.momentum for layer in layers]

@@ -92,6 +92,8 @@ def test_rates_fall_over_the_epochs_of_the_schedule(taught, share, stripes, tmp_
     assert run(1, schedule_epochs=3) == long[:2] != run(1)
     with pytest.raises(InputError, match="with other settings"):
         run(4, state_folder=tmp_path / "cosine")
+    with pytest.raises(ValueError, match="cosine, constant. Received: 'linear'"):
+        run(1, lr_schedule="linear")
     constant = run(3, lr_schedule="constant", state_folder=tmp_path / "constant")
     further = run(4, lr_schedule="constant", state_folder=tmp_path / "constant")
     assert further[:4] == constant and len(further) == 5 and constant[1] != long[1]
