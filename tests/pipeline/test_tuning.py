@@ -12,6 +12,7 @@ from cxcompress import FineTuning, models
 from cxcompress.data import open_collection
 from cxcompress.data.collection import Part
 from cxcompress.errors import InputError
+from cxcompress.pipeline import tuning
 from cxcompress.pipeline.inputs import open_study
 from cxcompress.pipeline.tuning import batches, joined, stages
 from cxcompress.training.fine_tuning import loss_on
@@ -53,8 +54,13 @@ def test_the_tuned_weights_are_what_is_judged_and_stored(trained, assign, tmp_pa
         np.testing.assert_array_equal(value, before[path])
 
 
-def test_training_again_uses_validation_images_too(trained):
+def test_training_again_uses_validation_images_too(trained, monkeypatch):
+    fine_tune, asked = tuning.fine_tune, []
+    monkeypatch.setattr(tuning, "fine_tune", lambda *arrays, **settings: (
+        asked.append(settings) or fine_tune(*arrays, **settings)))
     once, again = tuned(trained), tuned(trained, retrain=True)
+    # Rates fall as in the training whose best epoch it repeats.
+    assert len(asked) == 3 and asked[2]["schedule_epochs"] == asked[1]["epochs"] == 3
     assert once.tuned.best_epoch == again.tuned.best_epoch > 0
     # Threads add floats in an order of their own: repeats agree to rounding, not to the bit.
     for losses in ("loss", "val_loss"):
