@@ -62,9 +62,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--coder", default="auto", choices=CODERS,
         help="how index maps are stored: rans decodes fastest, context is smallest for TCQ and "
         "for kernels of many scales, smallest tries all; auto is context for TCQ, else rans (auto)")
-    add("--sensitivity", choices=("none", "fisher"), default="none",
+    add("--sensitivity", choices=("none", "fisher", "channels"), default="none",
         help="fisher: a weight's error counts by how much it changes the outputs (squared "
-        "gradients on 64 training images); TCQ with --sqnr then gives each layer its bits (none)")
+        "gradients on 64 training images); TCQ with --sqnr then gives each layer its bits; "
+        "channels: and each output channel before a BatchNormalization (none)")
     add("--preprocessing", default="auto", choices=PREPROCESSINGS,
         help="scale of the network's input; auto finds it out and says so (auto)")
     add("--classes", help="class names in the order of the model's outputs, comma-separated")

@@ -44,7 +44,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="numbers of shared values (256 255 64 16 8 4)")
     add("--sqnr", nargs="+", type=float, default=[9, 12, 15, 18, 21], metavar="DB",
         help="of TCQ and uTCQ: weight SQNRs to reach (9 12 15 18 21)")
-    add("--sensitivities", nargs="+", choices=("none", "fisher"), default=["none"],
+    add("--sensitivities", nargs="+", choices=("none", "fisher", "channels"),
+        default=["none"],
         help="of TCQ: as --sensitivity of compress.py (none)")
     add("--epochs", nargs="+", type=int, default=[0],
         help="epochs of fine-tuning, 0 for none; several are tried each (0)")

@@ -21,6 +21,7 @@ from cxcompress.evaluation.plausibility import plausibility_warnings
 from cxcompress.images import Preprocessing
 from cxcompress.models import ends
 from cxcompress.pipeline import inputs as starting
+from cxcompress.pipeline.channel_scales import with_scaled_channels
 from cxcompress.pipeline.execution_plans import PlanReport, add_plans
 from cxcompress.pipeline.layer_reports import LayerReport, layer_reports, with_index_maps_of
 from cxcompress.pipeline.sensitivities import IMAGES, squared_gradients
@@ -179,7 +180,7 @@ def compress(
     units_folder: Path | None = None,
     plans: Sequence[str] = PLANS,
     check_images: str | None = None,
-    importance: Literal["none", "fisher"] = "none",
+    importance: Literal["none", "fisher", "channels"] = "none",
     unshared: Literal["exact", "compact"] = "exact",
 ) -> CompressionResult:
     """Compress a Keras model by weight sharing and measure what that costs.
@@ -209,6 +210,8 @@ def compress(
         plans: Execution plans to store, so that the file runs without TensorFlow.
         importance: `"fisher"`: quantisers weigh each weight's error by the squared change of the
             outputs that it makes on training images (`sensitivities.squared_gradients`).
+            `"channels"`: besides, output channels before a BatchNormalization are scaled by it
+            (`channel_scales.with_scaled_channels`).
         unshared: `"compact"`: BatchNormalization as scale and shift, and short floats, for a file
             that is only to answer (`unshared_weights.with_compact_floats`).
         check_images: Folder of pictures that plans are compared on, instead of those of `data`.
@@ -238,9 +241,13 @@ def compress(
             labels = (study.scaled_cells(images) if study.task.name == "nuclei"
                       else images.labels)
     sample_weight = None
-    if importance == "fisher":
+    if importance != "none":
         sample_weight = squared_gradients(
             model, _training_inputs(study), study.task.name, seed)
+    if importance == "channels":
+        model, sample_weight, scaled = with_scaled_channels(model, sample_weight)
+        notes.append(f"{scaled} output channels scaled by how much they move the outputs; the "
+                     "BatchNormalization after them takes the scale back")
     shared = share_model(model, compression, seed, sample_weight)
     notes += fewer_levels(shared, compression)
     layers = layer_reports(
@@ -276,6 +283,8 @@ def compress(
                                "bn_statistics": "estimated" if estimated else "kept"}
     if unshared == "compact":
         provenance["unshared"] = unshared
+    if importance != "none":
+        provenance["sensitivity"] = importance
     if tuned is not None:
         provenance["fine_tuning"] = dataclasses.asdict(fine_tuning) | {
             "collection": study.collection.title,
@@ -358,7 +367,7 @@ def judge_container(
 def _training_inputs(study: starting.Study) -> np.ndarray:
     part = study.collection.train or study.collection.val
     if part is None:
-        raise InputError(f"{study.collection.name}: has no train part for --sensitivity fisher")
+        raise InputError(f"{study.collection.name}: has no train part for --sensitivity")
     return study.preprocessing.batch(starting.evenly(part, IMAGES).images)
 
 

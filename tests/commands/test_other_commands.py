@@ -95,11 +95,11 @@ def test_a_sweep_has_a_row_a_treatment_and_resumes(trained_net, image_folder, tm
 def test_a_sweep_marks_what_nothing_beats(trained_net, image_folder, tmp_path, capsys):
     argv = ["--net", str(trained_net), "--data_path", str(image_folder), "--output_path",
             str(tmp_path), "--compressions", "uUQ", "TCQ", "--levels", "64", "--sqnr", "12", "20",
-            "--sensitivities", "none", "fisher", "--epochs", "0", "1"]
+            "--sensitivities", "none", "fisher", "channels", "--epochs", "0", "1"]
     assert quantizer_sweep.main(argv) == 0
     folder = tmp_path / "quantizer_sweep" / trained_net.stem
     rows = json.loads((folder / "results.json").read_text())["rows"]
-    assert len(rows) == 2 + 2 * 2 * 2
+    assert len(rows) == 2 + 2 * 3 * 2
     front = [row for row in rows if row["on_front"]]
     for row in rows:
         beaten = any(other["bytes"] <= row["bytes"]
