@@ -213,7 +213,7 @@ def _judge(bench, folder: RunFolder, best: Mapping[str, Any], rows, record) -> l
     if bench.unshared == "compact":
         notes.append(COMPACT_NOTE)
     result = judge_container(
-        read_container(bench.container(candidate)), bench.network(candidate.dropped), bench.model,
+        read_container(bench.container(candidate)), bench.prepared(candidate)[0], bench.model,
         bench.study, margin=bench.margin, batch_size=bench.batch_size, seed=bench.seed,
         notes=[*bench.notes, *notes])
     file = folder.path / "recommended" / f"{folder.path.name}-recommended.h5"

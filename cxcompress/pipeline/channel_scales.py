@@ -24,6 +24,12 @@ from cxcompress import models
 
 _KERNELS = (layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.Dense)
 """Layers whose kernel has its output channels on the last axis."""
+_HOMOGENEOUS = (keras.activations.linear, keras.activations.relu, keras.activations.leaky_relu)
+"""Activations f with f(s x) = s f(x) for every s > 0."""
+_PASSED = (layers.LeakyReLU, layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D,
+           layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D,
+           layers.Dropout, layers.SpatialDropout2D)
+"""Layers of which the same is true, whatever their settings."""
 EXPONENT = 0.375
 """Of a channel's mean squared gradient. 1/2 makes rounding errors of all channels equally harmful
 where steps are fine and gradients exact; a little less does better with coarse steps."""
@@ -37,7 +43,8 @@ def with_scaled_channels(
     """A network that answers alike, with kernels scaled by output channel for quantisation.
 
     Only channels that go to a BatchNormalization (with a scale, along the last axis) and nowhere
-    else are scaled, by (mean squared gradient / the layer's geometric mean) ^ `EXPONENT`.
+    else are scaled, by (mean squared gradient / the layer's geometric mean) ^ `EXPONENT`. ReLU,
+    LeakyReLU, pooling and dropout may come between.
 
     Args:
         model: Not changed.
@@ -106,9 +113,23 @@ def _pairs(model: keras.Model) -> Iterator[tuple[layers.Layer, layers.BatchNorma
                 and calls[id(normalization)] == 1):
             continue
         [reached] = node.input_tensors
+        alone = uses[id(reached)] == 1
+        while alone and _passes_scales(reached._keras_history.operation):
+            operation, number, _ = reached._keras_history
+            [reached] = operation._inbound_nodes[number].input_tensors
+            alone = uses[id(reached)] == 1
         layer = reached._keras_history.operation
-        if (isinstance(layer, _KERNELS) and layer.activation is keras.activations.linear
-                and calls[id(layer)] == uses[id(reached)] == 1
+        if (alone and isinstance(layer, _KERNELS) and layer.activation in _HOMOGENEOUS
+                and calls[id(layer)] == 1
                 and normalization.axis in (-1, len(reached.shape) - 1)
                 and getattr(layer, "data_format", "channels_last") == "channels_last"):
             yield layer, normalization
+
+
+def _passes_scales(layer: layers.Layer) -> bool:
+    """Whether larger inputs give outputs larger by the same factor, channel by channel."""
+    if isinstance(layer, layers.ReLU):
+        return layer.max_value is None and not layer.threshold
+    if isinstance(layer, layers.Activation):
+        return layer.activation in _HOMOGENEOUS
+    return isinstance(layer, _PASSED)

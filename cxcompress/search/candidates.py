@@ -53,7 +53,7 @@ class Candidate:
         pruned: Percent of every kernel's weights that are pruned first.
         sqnr_db: TCQ only: signal-to-noise ratio of the weights, in dB.
         lambd: ECSQ only: weight of the rate; None finds it for k levels.
-        sensitivity: `"none"` or `"fisher"`.
+        sensitivity: `"none"`, `"fisher"` or `"channels"`, as `--sensitivity`.
         dropped: Last blocks of the network that are dropped.
         epochs: Most epochs of fine-tuning.
         learning_rate, lr_cumulative: Of fine-tuning.
@@ -171,6 +171,7 @@ class Bench:
                              "choose a compression by; give train and val images")
         check_crop(crop, self.study)
         self._networks = {0: self.model}
+        self._scaled: dict[int, tuple[Any, dict[str, NDArray]]] = {}
 
     @cached_property
     def val(self):
@@ -239,6 +240,19 @@ class Bench:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
 
+    def prepared(self, candidate: Candidate) -> tuple[Any, dict[str, NDArray] | None]:
+        """The network whose kernels the candidate shares, and how much each weight matters."""
+        from cxcompress.pipeline.channel_scales import with_scaled_channels
+
+        dropped = candidate.dropped
+        if candidate.sensitivity != "channels":
+            return self.network(dropped), (
+                self.importance(dropped) if candidate.sensitivity == "fisher" else None)
+        if dropped not in self._scaled:
+            self._scaled[dropped] = with_scaled_channels(
+                self.network(dropped), self.importance(dropped))[:2]
+        return self._scaled[dropped]
+
     def measure(self, candidate: Candidate, images: int | None = None,
                 among: int = 1) -> dict[str, Any]:
         """Compress as the candidate says, and compare with the original on validation images.
@@ -261,13 +275,12 @@ class Bench:
         from cxcompress.pipeline.tuning import FineTuning, tune
 
         started = time.perf_counter()
-        model, compression = self.network(candidate.dropped), candidate.parsed
+        model, importance = self.prepared(candidate)
+        compression = candidate.parsed
         weights = models.weights(model)
         whole = images is None or self.study.task.name == "nuclei"
         part = self.val if whole else evenly(self.val, images)
-        shared = share_model(
-            model, compression, self.seed,
-            self.importance(candidate.dropped) if candidate.sensitivity == "fisher" else None)
+        shared = share_model(model, compression, self.seed, importance)
         shared, _ = with_estimated_statistics(model, shared, self.study,
                                               batch_size=self.batch_size, seed=self.seed)
         stored = self._stored(model, shared)

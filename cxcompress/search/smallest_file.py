@@ -43,7 +43,7 @@ from cxcompress.search.candidates import Bench, Candidate
 ROUND = 8
 """Candidates that are proposed at a time: how many workers can be busy at once."""
 STARTS = (("uCWS", 256), ("uUQ", 256), ("uCWS", 64), ("uUQ", 16), ("uECSQ", 32), ("CWS", 16))
-TRELLIS_STARTS = ((24, "fisher"), (14, "none"))
+TRELLIS_STARTS = ((24, "channels"), (14, "none"))
 """Candidates of the first round, as far as the space holds them: a ladder to learn from."""
 CONFIRMED = 4
 """Candidates that passed their screen and are measured on all validation images."""
@@ -61,7 +61,8 @@ class Space:
         levels: Shared values, of all but TCQ.
         sqnr_db: Least and greatest signal-to-noise ratio of TCQ.
         pruned: Percentages; 0 is no pruning.
-        sensitivities: `"none"`, `"fisher"`.
+        sensitivities: Of `"none"`, `"fisher"`, `"channels"`; the last does what the second does,
+            and more where there is BatchNormalization.
         dropped: Numbers of last blocks; 0 is the whole network.
     """
 
@@ -70,7 +71,7 @@ class Space:
     levels: tuple[int, ...] = (256, 128, 64, 32, 16, 8, 4)
     sqnr_db: tuple[int, int] = (8, 32)
     pruned: tuple[int, ...] = (0, 30, 50, 70, 80, 90)
-    sensitivities: tuple[str, ...] = ("none", "fisher")
+    sensitivities: tuple[str, ...] = ("none", "channels")
     dropped: tuple[int, ...] = (0,)
 
     def suggest(self, trial) -> Candidate:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import json
 
+import numpy as np
 import pytest
 
+import cxcompress
 from cxcompress.commands import autocompress, compress, grid_search
 from cxcompress.pipeline import tuning
 from cxcompress.quantization import Compression
 from cxcompress.search import candidates
-from cxcompress.storage import is_container, read_card
+from cxcompress.storage import is_container, read_card, read_container
 
 pytest.importorskip("optuna")
 
@@ -139,6 +141,21 @@ def test_candidates_are_tuned_as_the_search_is_told(trained_net, image_folder, t
     with pytest.raises(KeyboardInterrupt):
         bench.measure(candidates.Candidate("uUQ", k=4, epochs=2))
     assert told == [tuning.FineTuning(epochs=2, augment=True, patience=3)]
+
+
+def test_scaled_channels_are_measured_as_compress_stores_them(trained_net, image_folder, tmp_path):
+    candidate = candidates.Candidate("TCQ", sqnr_db=18.0, sensitivity="channels")
+    bench = candidates.Bench(str(trained_net), str(image_folder), str(tmp_path))
+    bench.measure(candidate)
+    measured = read_container(bench.container(candidate)).shared
+    stored = cxcompress.compress(trained_net, image_folder, candidate.parsed, plans=(),
+                                 importance="channels", sensitivity=False).container.shared
+    for path, array in stored.weights().items():
+        np.testing.assert_allclose(measured.weights()[path], array, rtol=1e-3, atol=1e-6)
+    first = next(iter(stored.kernels))
+    plain = bench.network(0).get_layer(first.split("/")[0]).kernel
+    assert bench.prepared(candidate)[0] is not bench.network(0)
+    assert np.corrcoef(stored.kernel(first).ravel(), np.ravel(plain))[0, 1] < 0.999
 
 
 @pytest.mark.parametrize("command, argv, said", [

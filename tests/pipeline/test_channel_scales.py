@@ -35,7 +35,7 @@ def with_drawn_weights(model: keras.Model) -> keras.Model:
 
 @pytest.fixture(scope="module")
 def network() -> keras.Model:
-    """What may be scaled: `plain`, `nested` and `dense`; what may not: all others."""
+    """What may be scaled: `plain`, `pooled`, `nested` and `dense`; what may not: all others."""
     def block(x, name, scale=True, **more):
         return layers.BatchNormalization(name=f"{name}_bn", scale=scale)(
             layers.Conv2D(6, 3, padding="same", name=name, **more)(x))
@@ -46,6 +46,11 @@ def network() -> keras.Model:
     x = layers.ReLU()(block(image, "plain"))
     x = layers.ReLU()(block(x, "unscaled", scale=False))
     x = block(x, "activated", activation="tanh")
+    x = layers.Conv2D(6, 3, padding="same", activation="relu", name="pooled")(x)
+    x = layers.Dropout(0.5)(layers.LeakyReLU()(layers.MaxPooling2D(2, 1, "same")(x)))
+    x = layers.BatchNormalization(name="pooled_bn")(x)
+    x = layers.BatchNormalization(name="capped_bn")(layers.ReLU(6.0)(
+        layers.Conv2D(6, 3, padding="same", name="capped")(x)))
     twice = layers.Conv2D(6, 3, padding="same", name="twice")(x)
     x = layers.Add()([layers.BatchNormalization(name="twice_bn")(twice), twice])
     x = layers.BatchNormalization(name="depthwise_bn")(
@@ -77,8 +82,8 @@ def test_the_network_answers_as_before_and_only_what_may_be_scaled_is(network, i
     after = models.weights(scaled)
     changed = {path for path in before if not np.array_equal(before[path], after[path])}
     assert {path for path in changed if path.endswith("kernel")} == {
-        "plain/kernel", "inner/nested/kernel", "dense/kernel"}
-    assert count == 6 + 6 + 8
+        "plain/kernel", "pooled/kernel", "inner/nested/kernel", "dense/kernel"}
+    assert count == 6 + 6 + 6 + 8
     for path, array in models.weights(network).items():
         np.testing.assert_array_equal(array, before[path])  # the caller's model is left alone
 
@@ -113,7 +118,7 @@ def test_a_variance_of_no_data_is_left_alone(network, squared):
     weights["plain_bn/moving_variance"] = weights["plain_bn/moving_variance"] * np.float32(-1)
     models.set_weights(model, weights)
     scaled, _, count = with_scaled_channels(model, squared)
-    assert count == 6 + 8
+    assert count == 6 + 6 + 8
     np.testing.assert_array_equal(models.weights(scaled)["plain/kernel"], weights["plain/kernel"])
 
 

@@ -179,7 +179,7 @@ def known_cost(candidate: dict) -> dict:
     one = Candidate(**candidate)
     bits = one.sqnr_db / 6.02 + 0.2 if one.sqnr_db else math.log2(one.k) * (1 - one.pruned / 100)
     missed = (0.3 * 2**-bits * (1 + one.pruned / 50) - 0.02 - 0.05 * bool(one.epochs)
-              - 0.01 * (one.sensitivity == "fisher"))
+              - 0.01 * (one.sensitivity == "channels"))
     return {"name": one.name, "candidate": candidate, "shortfall": missed, "feasible": missed < 0,
             "shortfall_alone": missed, "bytes": int(1000 * bits) + len(one.compression),
             "best_epoch": one.epochs, "worst": "auroc", "undecidable": []}
