@@ -21,14 +21,13 @@ from keras import layers
 from numpy.typing import NDArray
 
 from cxcompress import models
+from cxcompress.pruning.channels import POOLINGS
 
 _KERNELS = (layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.Dense)
 """Layers whose kernel has its output channels on the last axis."""
 _HOMOGENEOUS = (keras.activations.linear, keras.activations.relu, keras.activations.leaky_relu)
 """Activations f with f(s x) = s f(x) for every s > 0."""
-_PASSED = (layers.LeakyReLU, layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D,
-           layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D,
-           layers.Dropout, layers.SpatialDropout2D)
+_PASSED = (*POOLINGS, layers.LeakyReLU, layers.Dropout, layers.SpatialDropout2D)
 """Layers of which the same is true, whatever their settings."""
 EXPONENT = 0.375
 """Of a channel's mean squared gradient. 1/2 makes rounding errors of all channels equally harmful
@@ -128,6 +127,8 @@ def _pairs(model: keras.Model) -> Iterator[tuple[layers.Layer, layers.BatchNorma
 
 def _passes_scales(layer: layers.Layer) -> bool:
     """Whether larger inputs give outputs larger by the same factor, channel by channel."""
+    if getattr(layer, "data_format", "channels_last") != "channels_last":
+        return False  # it pools over the channels that its input has
     if isinstance(layer, layers.ReLU):
         return layer.max_value is None and not layer.threshold
     if isinstance(layer, layers.Activation):

@@ -12,6 +12,7 @@ from cxcompress.pipeline.channel_scales import EXPONENT, MOST, with_scaled_chann
 from cxcompress.pipeline.sensitivities import squared_gradients
 from cxcompress.pipeline.sharing import share_model
 from cxcompress.quantization import Compression
+from cxcompress.quantization.quality import quality
 from tests.pipeline.test_batch_normalization import PARTS, normalised  # noqa: F401
 from tests.pipeline.test_compressing import collection, compress
 
@@ -131,16 +132,18 @@ def test_a_trellis_of_the_same_bits_moves_the_outputs_less(network, squared):
         shared = share_model(model, Compression.parse("TCQ", sqnr_db=22), 0, importance)
         moved = sum(np.sum(importance[path] * np.square(shared.kernel(path) - weights[path]))
                     for path in shared.kernels)
-        indices = [kernel.indices for kernel in shared.kernels.values()]
-        bits = sum(_entropy(one) * one.size for one in indices)
-        return 10 * np.log10(moved), bits / sum(one.size for one in indices)
+        kernels = shared.kernels.items()
+        bits = [quality(weights[path], kernel.indices, shared.codebooks[kernel.codebook])
+                .entropy_bits for path, kernel in kernels]
+        return 10 * np.log10(moved), np.average(
+            bits, weights=[kernel.indices.size for _, kernel in kernels])
 
     plain, bits = cost(network, squared)
     scaled, fewer_bits = cost(*with_scaled_channels(network, squared)[:2])
     assert scaled - plain + 6.02 * (fewer_bits - bits) < -0.5  # dB at equal bits
 
 
-def test_a_compressed_file_holds_the_scaled_network_and_says_so(normalised, tmp_path):  # noqa: F811
+def test_a_compressed_file_holds_the_scaled_network_and_says_so(normalised):  # noqa: F811
     before = {path: array.copy() for path, array in models.weights(normalised).items()}
     data, compression = collection(parts=PARTS), Compression.parse("TCQ", sqnr_db=25)
     fisher, channels = (compress(normalised, data, compression, preprocessing="0-1",
@@ -151,13 +154,8 @@ def test_a_compressed_file_holds_the_scaled_network_and_says_so(normalised, tmp_
     gamma = next(path for path in before if path.endswith("gamma"))
     gammas = [result.container.shared.unshared[gamma] for result in (fisher, channels)]
     assert not np.allclose(*gammas)
-    assert channels.before == fisher.before  # the original answers as before
+    for metric, estimate in fisher.before.items():  # the original answers as before
+        assert channels.before[metric].value == pytest.approx(estimate.value, rel=1e-3, nan_ok=True)
     assert channels.after["cross_entropy"].value < channels.before["cross_entropy"].value + 0.01
     for path, array in models.weights(normalised).items():
         np.testing.assert_array_equal(array, before[path])
-
-
-def _entropy(indices: np.ndarray) -> float:
-    counts = np.unique(indices, return_counts=True)[1]
-    shares = counts / counts.sum()
-    return float(-(shares * np.log2(shares)).sum())
