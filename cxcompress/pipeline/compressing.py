@@ -268,7 +268,7 @@ def compress(
             kernel.path in shared.unshared and came_pruned(shared.unshared[kernel.path])
             for kernel in models.kernels(model)))
         tuned, said = tune(model, shared, study, fine_tuning, compression, seed=seed,
-                           state_folder=units_folder)
+                           state_folder=units_folder, sample_weight=sample_weight)
         notes += said
         shared = tuned.shared
         layers = [with_index_maps_of(layer, shared) for layer in layers]

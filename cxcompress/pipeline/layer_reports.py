@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -80,17 +81,19 @@ def layer_reports(
     changes: Mapping[str, Any] = {}
     if len(inputs):
         reference = outputs_for(model, inputs)
+        decoded = {kernel.path: _decoded(shared, kernel.path) for kernel in kernels}
+        # Named by the values too: a folder may hold those of another number of shared values.
+        names = {path: f"sensitivity/{path}/{hashlib.sha256(values.tobytes()).hexdigest()[:16]}"
+                 for path, values in decoded.items()}
         units = [
-            WorkUnit(f"sensitivity/{kernel.path}", _change_alone,
-                     {"model": model, "kernel": kernel, "values": _decoded(shared, kernel.path),
+            WorkUnit(names[kernel.path], _change_alone,
+                     {"model": model, "kernel": kernel, "values": decoded[kernel.path],
                       "inputs": inputs, "labels": labels, "task": task, "reference": reference})
             for kernel in kernels
         ]
-        changes = run_units(units, units_folder, "Sensitivity of each layer")
-    return [
-        _report(kernel, shared, changes.get(f"sensitivity/{kernel.path}", {}))
-        for kernel in kernels
-    ]
+        found = run_units(units, units_folder, "Sensitivity of each layer")
+        changes = {path: found[name] for path, name in names.items()}
+    return [_report(kernel, shared, changes.get(kernel.path, {})) for kernel in kernels]
 
 
 def with_index_maps_of(report: LayerReport, shared: SharedWeights) -> LayerReport:

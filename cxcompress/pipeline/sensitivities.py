@@ -12,6 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from cxcompress import models
+from cxcompress.models import ends
 from cxcompress.runs import progress
 
 IMAGES = 64
@@ -25,9 +26,9 @@ def squared_gradients(
     """Mean squared change of the outputs for each kernel's weights, by path.
 
     The diagonal of the Gauss-Newton matrix JᵀJ, J the outputs' derivatives (log-odds for
-    probabilities, maps as they are), estimated with one random ±1 projection of the outputs of
-    each image (Hutchinson's estimator). No labels are used, so a network that fits them
-    perfectly still tells its weights apart.
+    probabilities, logits and maps as they are), estimated with one random ±1 projection of the
+    outputs of each image (Hutchinson's estimator). No labels are used, so a network that fits
+    them perfectly still tells its weights apart.
 
     Args:
         model: Holding the weights to differentiate at; unchanged.
@@ -43,13 +44,14 @@ def squared_gradients(
     """
     kernels = {kernel.path: kernel.variable.value for kernel in models.kernels(model)}
     random = np.random.default_rng(seed)
+    probabilities = task != "nuclei" and ends.gives_logits(model) is not True
 
     @tf.function(reduce_retracing=True)
     def gradients(image: tf.Tensor, signs: tf.Tensor) -> list[tf.Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(list(kernels.values()))
             outputs = model(image, training=False)
-            if task != "nuclei":
+            if probabilities:
                 low, high = _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY
                 clipped = tf.clip_by_value(outputs, low, high)
                 outputs = tf.math.log(clipped) - tf.math.log(1 - clipped)

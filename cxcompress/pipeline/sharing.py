@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,7 @@ NORMALIZATION_IMAGES = 256
 NORMALIZATION_GAIN = 0.1
 """Share by which they must lower the validation loss to be kept: less may be chance."""
 STATISTICS_FILE = "batch_normalization.npz"
+DIGEST = "shared_weights_sha256"
 
 
 def share_model(
@@ -77,7 +80,8 @@ def with_estimated_statistics(
             `"always"`: keep it.
         batch_size: Images a batch.
         seed: Of the order of images.
-        state_folder: Where the estimate is kept, so that a resumed call has the very same one.
+        state_folder: Where the estimate is kept, so that a resumed call has the very same one;
+            one of other shared weights is not used.
 
     Returns:
         The shared weights and one line that says what was done; `shared` itself and no line where
@@ -113,9 +117,9 @@ def with_estimated_statistics(
             return loss_on(model, batches(study, collection.val, batch_size), study.task.name)
 
         before = validation_loss() if keep == "better" else None
-        if saved is not None and saved.exists():
-            with np.load(saved, allow_pickle=False) as file:
-                estimated = dict(file)
+        key = _digest(shared)
+        estimated = {} if saved is None else _saved_statistics(saved, key)
+        if estimated:
             models.set_weights(model, shared.weights() | estimated)
         else:
             estimate_statistics(model, batches(study, images, batch_size, seed))
@@ -125,7 +129,7 @@ def with_estimated_statistics(
             if saved is not None:
                 saved.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_path(saved) as temporary, open(temporary, "wb") as file:
-                    np.savez(file, **estimated)
+                    np.savez(file, **estimated, **{DIGEST: key})
         after = validation_loss() if keep == "better" else None
     finally:
         models.set_weights(model, weights)
@@ -135,3 +139,22 @@ def with_estimated_statistics(
         if not after <= (1 - NORMALIZATION_GAIN) * before:
             return shared, [f"{said}; not kept, since that is no clear gain"]
     return replace(shared, unshared=shared.unshared | estimated), [said]
+
+
+def _saved_statistics(path: Path, key: NDArray[np.uint8]) -> dict[str, NDArray]:
+    """By path, the statistics kept for these shared weights; empty where there are none."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = dict(file)
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return {}
+    return found if np.array_equal(found.pop(DIGEST, None), key) else {}
+
+
+def _digest(shared: SharedWeights) -> NDArray[np.uint8]:
+    sha = hashlib.sha256()
+    for array in (*(book.values for book in shared.codebooks.values()),
+                  *(kernel.indices for kernel in shared.kernels.values()),
+                  *shared.unshared.values()):
+        sha.update(np.ascontiguousarray(array).tobytes())
+    return np.frombuffer(sha.digest(), np.uint8)

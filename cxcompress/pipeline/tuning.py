@@ -6,12 +6,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ from cxcompress.data.joining import joined
 from cxcompress.errors import InputError
 from cxcompress.pipeline.inputs import Study
 from cxcompress.pipeline.sharing import STATISTICS_FILE, share_model
-from cxcompress.quantization import Compression
+from cxcompress.quantization import Compression, prune_masks
 from cxcompress.representation import SharedWeights
 from cxcompress.training.fine_tuning import STATE_FILE, FineTuned, fine_tune
 from cxcompress.training.fitting import PartBatches
@@ -49,7 +48,8 @@ class FineTuning:
         grid: `"int8"`, `"free"`, or None: `"int8"` for codebooks that lie on a grid.
         distill: Whether the original model's outputs are soft targets.
         gradual: Whether the number of shared values falls to the one asked for by quarters
-            (64, 16, 4) over the first half of the epochs; `"learned"` only.
+            (64, 16, 4) over the first half of the epochs, of which there must be 4 or more to
+            share out; `"learned"` only, and not of TCQ.
         retrain: Whether to train again on training and validation images together for the
             number of epochs that was best on validation.
         strategy: `"mirrored"`: on all devices of this machine, else `"none"`.
@@ -122,6 +122,7 @@ def tune(
     *,
     seed: int = 0,
     state_folder: Path | None = None,
+    sample_weight: Mapping[str, NDArray] | None = None,
 ) -> tuple[FineTuned, list[str]]:
     """Fine-tune on the study's training images, stopping early on its validation images.
 
@@ -138,6 +139,7 @@ def tune(
         seed: Of the order of images and of dropout.
         state_folder: Where the state is kept after each epoch, so that an interrupted call
             resumes.
+        sample_weight: As for `share_model`, where weights are shared again.
 
     Returns:
         What came out, with the history of the first training, and lines that a user must read.
@@ -165,42 +167,46 @@ def tune(
     val = batches(study, collection.val, settings.batch_size)
     if settings.crop is not None:
         model = models.at_any_size(model, settings.crop)
-    epochs, notes = settings.epochs, []
-    if settings.gradual:
-        coarser = stages(compression)
-        for number, stage in enumerate(coarser, start=1):
-            some = max(1, settings.epochs // (2 * len(coarser)))
-            shared_more = _shared_again(model, weights, common.get("latent"), stage, seed)
-            step = fine_tune(
-                model, shared_more, weights, train, val, epochs=some, patience=settings.patience,
-                state_folder=state_folder and Path(state_folder) / f"stage{number}",
-                lr_schedule="constant", **common)
-            common["latent"] = step.shared.weights()
-            epochs -= some
-            notes.append(f"gradually: k = {max(stage.k.values())}, validation loss "
-                         f"{step.history['val_loss'][step.best_epoch]:.4g}")
-        if coarser:
-            shared = _shared_again(model, weights, common["latent"], compression, seed)
-        epochs = max(epochs, 1)
+    common["pruned"] = prune_masks(
+        {kernel.path: (weights[kernel.path], kernel.family)
+         for kernel in models.kernels(model) if kernel.path in shared.kernels}, compression)
+    notes = _frozen(model, shared)
+    start, latent, epochs = shared, None, settings.epochs
+    coarser = stages(compression) if settings.gradual and not on_trellis else []
+    epochs_a_stage = epochs // (2 * len(coarser)) if coarser else 0
+    if epochs_a_stage:
+        start, latent, said = _gradually(
+            model, weights, train, val, [*coarser, compression], epochs_a_stage, settings.patience,
+            seed, state_folder, sample_weight, common)
+        epochs -= len(coarser) * epochs_a_stage
+        notes += said
     tuned = fine_tune(
-        model, shared, weights, train, val, epochs=epochs, patience=settings.patience,
-        state_folder=state_folder, lr_schedule=settings.lr_schedule, **common)
-    notes += [*tuned.notes, _what_happened(tuned)]
+        model, start, weights, train, val, epochs=epochs, patience=settings.patience,
+        state_folder=state_folder, lr_schedule=settings.lr_schedule, latent=latent, **common)
+    notes += tuned.notes
+    if start is not shared:
+        tuned = _better_of(
+            fine_tune(model, shared, weights, train, val, epochs=0, **common), tuned)
+    notes.append(_what_happened(tuned))
     if settings.retrain and tuned.best_epoch > 0:
         both = joined(collection.train, collection.val)
         again = fine_tune(
-            model, shared, weights,
+            model, start, weights,
             _training_batches(study, both, settings, seed), None, epochs=tuned.best_epoch,
             state_folder=state_folder and Path(state_folder) / "retraining",
-            lr_schedule=settings.lr_schedule, schedule_epochs=epochs, **common)
-        notes += [*again.notes, f"trained again on training and validation images together "
-                  f"({len(both)}) for {tuned.best_epoch} epochs; validation images no longer "
-                  "tell anything about the result"]
-        tuned = FineTuned(again.shared, tuned.history, tuned.best_epoch, tuned.notes)
+            lr_schedule=settings.lr_schedule, schedule_epochs=epochs, latent=latent, **common)
+        notes += again.notes
+        if again.best_epoch == tuned.best_epoch:
+            notes.append(f"trained again on training and validation images together ({len(both)}) "
+                         f"for {tuned.best_epoch} epochs; validation images no longer tell "
+                         "anything about the result")
+            tuned = replace(tuned, shared=again.shared)
+        else:
+            notes.append("training again on training and validation images together diverged; "
+                         "what the training images alone gave is kept")
     if on_trellis:
         # The very indices again: a codebook without its unused values would hide the code.
-        tuned = dataclasses.replace(
-            tuned, shared=dataclasses.replace(shared, unshared=tuned.shared.unshared))
+        tuned = replace(tuned, shared=replace(shared, unshared=tuned.shared.unshared))
         notes.append("TCQ: shared values and indices stay as they are, since any change would "
                      "leave the trellis; only biases and BatchNormalization train")
     return tuned, notes
@@ -220,16 +226,59 @@ def stages(compression: Compression) -> list[Compression]:
     return found
 
 
-def _shared_again(
-    model: keras.Model, original: Mapping[str, NDArray], tuned: Mapping[str, NDArray] | None,
-    compression: Compression, seed: int,
-) -> SharedWeights:
-    """Tuned weights shared anew; the model holds its original ones when this returns."""
-    models.set_weights(model, tuned if tuned is not None else original)
-    try:
-        return share_model(model, compression, seed)
-    finally:
-        models.set_weights(model, original)
+def _gradually(
+    model: keras.Model, original: dict[str, NDArray], train, val,
+    compressions: Sequence[Compression], epochs: int, patience: int, seed: int,
+    state_folder: Path | None, sample_weight: Mapping[str, NDArray] | None,
+    common: Mapping[str, Any],
+) -> tuple[SharedWeights, Mapping[str, NDArray], list[str]]:
+    """Latent weights trained under all compressions but the last, and shared as that one says.
+
+    Returns:
+        The shared weights, the latent weights, and a line a stage.
+    """
+    def shared_as(compression: Compression, weights: Mapping[str, NDArray]) -> SharedWeights:
+        models.set_weights(model, weights)
+        try:
+            return share_model(model, compression, seed, sample_weight)
+        finally:
+            models.set_weights(model, original)
+
+    weights, latent, notes = original, None, []
+    for number, stage in enumerate(compressions[:-1], start=1):
+        step = fine_tune(
+            model, shared_as(stage, weights), original, train, val, epochs=epochs,
+            patience=patience, lr_schedule="constant", latent=latent, keep_latent=True,
+            state_folder=state_folder and Path(state_folder) / f"stage{number}", **common)
+        latent = step.latent
+        # Latent weights, not shared values: those would be taken for weights pruned to 0.
+        weights = original | dict(step.shared.unshared) | latent
+        notes.append(" ".join((
+            f"gradually: k = {max(stage.k.values())}, validation loss "
+            f"{step.history['val_loss'][step.best_epoch]:.4g}", *step.notes)))
+    return shared_as(compressions[-1], weights), latent, notes
+
+
+def _better_of(untrained: FineTuned, tuned: FineTuned) -> FineTuned:
+    """What came in, untrained, unless what came out has the lower validation loss."""
+    before = untrained.history["val_loss"][0]
+    if before <= tuned.history["val_loss"][tuned.best_epoch]:
+        return replace(tuned, shared=untrained.shared, best_epoch=0, history={
+            name: [values[0], *tuned.history[name][1:]]
+            for name, values in untrained.history.items()})
+    return tuned
+
+
+def _frozen(model: keras.Model, shared: SharedWeights) -> list[str]:
+    """One line where some kernels belong to layers that do not train."""
+    trained = {kernel.path: kernel.variable.trainable for kernel in models.kernels(model)
+               if kernel.path in shared.kernels}
+    frozen = [path for path, trains in trained.items() if not trains]
+    if not frozen or len(frozen) == len(trained):
+        return []
+    return [f"{len(frozen)} of {len(trained)} kernels are of frozen layers (the first: "
+            f"{frozen[0]}) and keep their indices; to train them too, save the model with "
+            "trainable = True"]
 
 
 def _what_happened(tuned: FineTuned) -> str:

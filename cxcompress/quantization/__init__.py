@@ -22,7 +22,7 @@ from cxcompress.quantization.interval_lookup import nearest_level
 from cxcompress.quantization.percentile_pruning import prune_percentile
 from cxcompress.quantization.probabilistic import ProbabilisticQuantizer
 from cxcompress.quantization.quality import Quality, quality
-from cxcompress.quantization.sharing import share_weights
+from cxcompress.quantization.sharing import prune_masks, share_weights
 from cxcompress.quantization.trellis import TrellisQuantizer
 from cxcompress.quantization.uniform import UniformQuantizer
 from cxcompress.quantization.weight_quantizer import WeightQuantizer, get, names
@@ -41,6 +41,7 @@ __all__ = [
     "get",
     "names",
     "nearest_level",
+    "prune_masks",
     "prune_percentile",
     "quality",
     "share_weights",

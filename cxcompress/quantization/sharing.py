@@ -79,7 +79,7 @@ def share_weights(
             unshared[path] = array
             continue
         if percent:
-            array = np.where(prune_percentile(array, percent), array, np.float32(0.0))
+            array = np.where(_kept(array, percent), array, np.float32(0.0))
         if compression.quantizer is None or k == 0:
             unshared[path] = array
             continue
@@ -109,6 +109,25 @@ def share_weights(
         for path, index in zip(paths, indices, strict=True):
             shared[path] = SharedKernel(index, name)
     return SharedWeights(codebooks, shared, unshared)
+
+
+def prune_masks(
+    kernels: Mapping[str, tuple[ArrayLike, str]], compression: Compression
+) -> dict[str, NDArray[np.bool_]]:
+    """By path, bool in the kernel's shape: the weights that `share_weights` prunes or finds at 0.
+
+    Not those whose nearest shared value is 0: they share its index, but may leave it when they
+    train.
+
+    Args:
+        kernels, compression: As for `share_weights`.
+    """
+    return {path: ~_kept(finite_float32(weights, path), compression.percent_for(family))
+            for path, (weights, family) in kernels.items()}
+
+
+def _kept(array: NDArray[np.float32], percent: float) -> NDArray[np.bool_]:
+    return prune_percentile(array, percent) if percent else array != 0
 
 
 def came_pruned(weights: NDArray) -> bool:

@@ -44,6 +44,8 @@ them in every step, which costs its forward pass."""
 MAX_MOMENTUM = 0.9
 """Of BatchNormalization's moving statistics: at Keras' 0.99 they are of weights a hundred
 steps old, which makes the validation loss of short trainings jump."""
+FINGERPRINT_IMAGES = 32
+"""Images of each part that a resumed run compares, evenly spread, beside all ids and labels."""
 LR_SCHEDULES = ("cosine", "constant")
 STATE_FILE = "fine_tuning.npz"
 
@@ -58,12 +60,14 @@ class FineTuned:
             training loss is NaN).
         best_epoch: Position in the history; 0: training made nothing better.
         notes: Lines that a user must read, e.g. that the loss became NaN.
+        latent: By path, the best epoch's latent weights, pruned ones 0; empty unless asked for.
     """
 
     shared: SharedWeights
     history: Mapping[str, list[float]]
     best_epoch: int
     notes: tuple[str, ...] = ()
+    latent: Mapping[str, NDArray] = field(default_factory=dict)
 
 
 @dataclass
@@ -76,6 +80,7 @@ class _Progress:
     loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
     diverged: bool = False
+    latent: dict[str, NDArray] | None = None
 
     @property
     def epochs(self) -> int:
@@ -101,6 +106,8 @@ def fine_tune(
     distill: bool = True,
     label_weight: float = 0.5,
     latent: Mapping[str, NDArray] | None = None,
+    pruned: Mapping[str, NDArray] | None = None,
+    keep_latent: bool = False,
     seed: int = 0,
     state_folder: str | Path | None = None,
     strategy: Literal["none", "mirrored"] = "none",
@@ -130,7 +137,8 @@ def fine_tune(
         patience: Epochs without improvement on validation after which training stops. Under
             `"cosine"` they count from half of the epochs on: until then the rates are high, and
             it is their fall that lowers the loss.
-        assign, grid, distill, label_weight, latent: As for `SharedWeightsTrainer`.
+        assign, grid, distill, label_weight, latent, pruned: As for `SharedWeightsTrainer`.
+        keep_latent: Whether the result holds latent weights, for a later call to start from.
         seed: Of dropout; the datasets hold that of their order.
         state_folder: Where the state is written, whole or not at all, after every epoch; a later
             call with the same arguments continues there.
@@ -158,11 +166,12 @@ def fine_tune(
             layer.momentum = min(momentum, MAX_MOMENTUM)
         return _fine_tune(
             model, shared, train, val, task=task, epochs=epochs, patience=patience,
-            distill=distill, latent=latent, seed=seed, state_folder=state_folder,
+            distill=distill, latent=latent, pruned=pruned, keep_latent=keep_latent, seed=seed,
+            state_folder=state_folder,
             training={"assign": assign, "grid": grid, "label_weight": label_weight},
             rates={"learning_rate": learning_rate, "lr_cumulative": lr_cumulative,
                    "batch_size": batch_size}, strategy=strategy,
-            falling=None if lr_schedule == "constant" else max(epochs, schedule_epochs or 0))
+            falling=None if lr_schedule == "constant" else max(epochs, schedule_epochs or 0, 1))
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
@@ -186,8 +195,8 @@ def loss_on(model: keras.Model, data: keras.utils.PyDataset, task: str) -> float
     return total / count
 
 
-def _fine_tune(model, shared, train, val, *, task, epochs, patience, distill, latent,
-               seed, state_folder, training: dict[str, Any], rates: dict[str, Any],
+def _fine_tune(model, shared, train, val, *, task, epochs, patience, distill, latent, pruned,
+               keep_latent, seed, state_folder, training: dict[str, Any], rates: dict[str, Any],
                strategy: str, falling: int | None) -> FineTuned:
     loss = KnownLabelLoss(task, from_logits=ends.gives_logits(model) is True)
     labelled, val_labelled = _labelled(train), val is None or _labelled(val)
@@ -198,7 +207,7 @@ def _fine_tune(model, shared, train, val, *, task, epochs, patience, distill, la
         raise InputError("the training data have no labels; fine-tune with distillation")
     settings = training | rates | {"task": task, "distill": distill, "seed": seed,
                                    "epochs of falling rates": falling}
-    fingerprint = _fingerprint(settings, shared, latent, train, val)
+    fingerprint = _fingerprint(settings, shared, latent, pruned, train, val)
 
     soft = _soft_targets(model, train, loss, "Soft targets") if distill else None
     val_soft = None
@@ -211,7 +220,7 @@ def _fine_tune(model, shared, train, val, *, task, epochs, patience, distill, la
         trained = model if strategy == "none" else _twin(model)
         trainer = SharedWeightsTrainer(
             trained, shared, distill="given" if soft is not None else distill, latent=latent,
-            **training)
+            pruned=pruned, **training)
         adam = keras.optimizers.Adam
         steps = None if falling is None else falling * len(train)
         trainer.compile(optimizer=adam(_scheduled(rates["learning_rate"], steps)),
@@ -231,7 +240,8 @@ def _fine_tune(model, shared, train, val, *, task, epochs, patience, distill, la
                 raise InputError("the validation loss of the compressed model is not a number "
                                  "before training; check the data and --preprocessing")
             best = shared if trainer.starts_exact else trainer.shared_weights()
-            found = _Progress(fingerprint, best, 0, [math.nan], [float(start)])
+            found = _Progress(fingerprint, best, 0, [math.nan], [float(start)],
+                              latent=trainer.latent_weights() if keep_latent else None)
 
         patient = _Patience(epochs if val is None else patience, (falling or 0) // 2)
         if found.epochs < epochs and not patient.is_out(found):
@@ -246,7 +256,7 @@ def _fine_tune(model, shared, train, val, *, task, epochs, patience, distill, la
                  f"{found.best_epoch} is kept. Give smaller rates",)
         logger.warning(notes[0])
     return FineTuned(found.best, {"loss": found.loss, "val_loss": found.val_loss},
-                     found.best_epoch, notes)
+                     found.best_epoch, notes, found.latent or {})
 
 
 def _twin(model: keras.Model) -> keras.Model:
@@ -306,12 +316,15 @@ class _AfterEpoch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         found = self.found
         loss, val_loss = float(logs["loss"]), float(logs.get("val_loss", math.nan))
-        found.diverged |= not math.isfinite(logs.get("val_loss", loss))
+        # The last update of an epoch shows in no loss where there are no validation data.
+        found.diverged |= not (math.isfinite(logs.get("val_loss", loss)) and _finite(self.model))
         found.loss.append(loss)
         found.val_loss.append(val_loss)
         # Without validation data every epoch replaces the one before.
         if not found.diverged and not val_loss >= found.val_loss[found.best_epoch]:
             found.best, found.best_epoch = self.model.shared_weights(), found.epochs
+            if found.latent is not None:
+                found.latent = self.model.latent_weights()
         judged = "" if math.isnan(val_loss) else (
             f", validation {val_loss:.4g} (best {found.val_loss[found.best_epoch]:.4g} in epoch "
             f"{found.best_epoch})")
@@ -321,6 +334,11 @@ class _AfterEpoch(keras.callbacks.Callback):
             _write_state(self.state, self.model, found)
         if self.patience.is_out(found):
             self.model.stop_training = True
+
+
+def _finite(trainer: SharedWeightsTrainer) -> bool:
+    return all(np.isfinite(keras.ops.convert_to_numpy(variable)).all()
+               for variable in trainer.weights)
 
 
 def _labelled(data: keras.utils.PyDataset) -> bool:
@@ -379,7 +397,7 @@ def _seed(trainer: SharedWeightsTrainer, seed: int) -> None:
         variable.assign(drawn.astype(variable.dtype))
 
 
-def _fingerprint(settings, shared: SharedWeights, latent, train, val) -> str:
+def _fingerprint(settings, shared: SharedWeights, latent, pruned, train, val) -> str:
     """SHA-256s of all that an epoch's result depends on: not of how many follow."""
     def digest(*arrays) -> str:
         sha = hashlib.sha256()
@@ -400,14 +418,17 @@ def _fingerprint(settings, shared: SharedWeights, latent, train, val) -> str:
         # In stored order, whatever epoch the dataset is in.
         changes = [getattr(data, name, None) for name in ("crop", "augment", "augmentation")]
         return digest(len(data), np.asarray(part.image_id, "U"), labels,
-                      data.preprocessing.batch(part.select(np.arange(1)).images),
+                      data.preprocessing.batch(part.select(np.linspace(
+                          0, len(part) - 1, min(len(part), FINGERPRINT_IMAGES)).round().astype(int)
+                      ).images),
                       *([str(changes)] if any(changes) else ()))
 
     return json.dumps({
         "settings": settings, "training data": data_digest(train),
         "validation data": data_digest(val),
         "compressed weights": digest(
-            *(latent or {}).values(), *(book.values for book in shared.codebooks.values()),
+            *(latent or {}).values(), *(pruned or {}).values(),
+            *(book.values for book in shared.codebooks.values()),
             *(kernel.indices for kernel in shared.kernels.values()), *shared.unshared.values()),
     }, sort_keys=True)
 
@@ -422,12 +443,14 @@ def _write_state(path: Path, trainer: SharedWeightsTrainer, found: _Progress) ->
     about = asdict(found) | {"best": {
         "codebooks": {name: [book.zero, book.step] for name, book in best.codebooks.items()},
         "kernels": {name: kernel.codebook for name, kernel in best.kernels.items()},
-        "unshared": list(best.unshared)}}
+        "unshared": list(best.unshared)},
+        "latent": None if found.latent is None else list(found.latent)}
     arrays = {f"variable{number}": keras.ops.convert_to_numpy(variable)
               for number, variable in enumerate(_variables(trainer))}
     for kind, values in (("codebook", [book.values for book in best.codebooks.values()]),
                          ("kernel", [kernel.indices for kernel in best.kernels.values()]),
-                         ("unshared", best.unshared.values())):
+                         ("unshared", best.unshared.values()),
+                         ("latent", (found.latent or {}).values())):
         arrays |= {f"{kind}{number}": value for number, value in enumerate(values)}
     with atomic_path(path) as temporary:
         np.savez(temporary, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
@@ -456,4 +479,7 @@ def _read_state(path: Path, trainer: SharedWeightsTrainer, fingerprint: str) -> 
                for number, (name, codebook) in enumerate(stored["kernels"].items())}
     unshared = {name: arrays[f"unshared{number}"]
                 for number, name in enumerate(stored["unshared"])}
-    return _Progress(best=SharedWeights(codebooks, kernels, unshared), **about)
+    latent = about.pop("latent")
+    if latent is not None:
+        latent = {name: arrays[f"latent{number}"] for number, name in enumerate(latent)}
+    return _Progress(best=SharedWeights(codebooks, kernels, unshared), latent=latent, **about)

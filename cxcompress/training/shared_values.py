@@ -66,7 +66,7 @@ class SharedWeightsTrainer(keras.Model):
         assign: `"fixed"` keeps every weight's index and trains the shared values only.
             `"learned"` trains latent float weights through a straight-through estimator: the
             latent weight gets the gradient of the shared value that stands for it, and after
-            each step it takes the nearest shared value. Pruned weights stay pruned.
+            each step it takes the nearest shared value.
         grid: `"int8"` keeps every shared value an integer in [−127, 127] times one trained step a
             codebook, `"free"` lets it be any float; None: as the codebook is. See
             `TrainableCodebook`.
@@ -75,6 +75,9 @@ class SharedWeightsTrainer(keras.Model):
             `{"labels": …, "soft_targets": …}` (either may be missing). False: labels only.
         label_weight: Share of known labels in the blend, 0 to 1; the soft targets have the rest.
         latent: By path, where latent weights start instead of at the model's own.
+        pruned: By path, bool in the kernel's shape: weights that stay 0 where their codebook
+            reserves an index for that (`quantization.prune_masks`). Without it all that have
+            this index stay, those too that are merely nearest to 0.
 
     Raises:
         InputError: If the model has several inputs or outputs or is frozen, or `shared` belongs
@@ -92,8 +95,9 @@ class SharedWeightsTrainer(keras.Model):
         distill: bool | Literal["given"] = True,
         label_weight: float = 0.5,
         latent: Mapping[str, NDArray] | None = None,
+        pruned: Mapping[str, NDArray] | None = None,
     ):
-        super().__init__(name=f"{model.name}_shared", dtype=model.dtype_policy)
+        super().__init__(name=f"{model.name}_shared", dtype=_policy(model))
         if assign not in ASSIGN:
             raise ValueError(f"assign is one of {', '.join(ASSIGN)}. Received: {assign!r}")
         if distill not in (True, False, "given"):
@@ -110,7 +114,7 @@ class SharedWeightsTrainer(keras.Model):
             name: TrainableCodebook(codebook, name, grid)
             for name, codebook in shared.codebooks.items()})
         self._kernels = _Untracked(tuple(
-            self._trained_kernel(path, found[path], shared, assign, latent or {})
+            self._trained_kernel(path, found[path], shared, assign, latent or {}, pruned or {})
             for path in shared.kernels))
         moving = {kernel.codebook for kernel in self._kernels.held if kernel.weights.trainable}
         self._moving = _Untracked({name: codebook for name, codebook
@@ -131,7 +135,8 @@ class SharedWeightsTrainer(keras.Model):
         self._expand()
 
     def _trained_kernel(self, path, variable, shared: SharedWeights, assign,
-                        start: Mapping[str, NDArray]) -> _TrainedKernel:
+                        start: Mapping[str, NDArray], masks: Mapping[str, NDArray]
+                        ) -> _TrainedKernel:
         kernel = shared.kernels[path]
         codebook = shared.codebooks[kernel.codebook]
         name = path.replace("/", ".")
@@ -142,7 +147,7 @@ class SharedWeightsTrainer(keras.Model):
             latent = keras.Variable(start.get(path, keras.ops.convert_to_numpy(variable)),
                                     dtype="float32", name=f"{name}.latent")
             if codebook.zero is not None:
-                pruned = tf.constant(kernel.indices == codebook.zero)
+                pruned = tf.constant(masks.get(path, kernel.indices == codebook.zero))
         return _TrainedKernel(path, kernel.codebook, variable, levels, latent, pruned)
 
     def compile(self, optimizer="adam", codebook_optimizer="adam", loss=None, metrics=None,
@@ -151,7 +156,8 @@ class SharedWeightsTrainer(keras.Model):
 
         Args:
             optimizer: Of biases, BatchNormalization and latent weights.
-            codebook_optimizer: Of the shared values.
+            codebook_optimizer: Of the shared values. Keras' callbacks that set a learning rate
+                set that of `optimizer` only; give this one a schedule.
             loss: Against labels and soft targets alike: a probability target must make sense to
                 it, which is true of (binary and categorical) cross-entropy and squared error.
             metrics: Against labels.
@@ -242,6 +248,13 @@ class SharedWeightsTrainer(keras.Model):
                     if path not in kernels}
         return SharedWeights(codebooks, kernels, unshared)
 
+    def latent_weights(self) -> dict[str, NDArray[np.float32]]:
+        """By path, the latent weights of kernels whose levels are learned; pruned ones are 0."""
+        return {
+            kernel.path: np.where(False if kernel.pruned is None else kernel.pruned, np.float32(0),
+                                  keras.ops.convert_to_numpy(kernel.latent))
+            for kernel in self._kernels.held if kernel.latent is not None}
+
     @property
     def starts_exact(self) -> bool:
         """Whether training started from the very values of the shared weights given."""
@@ -319,6 +332,16 @@ def _check_blendable(labels, soft) -> None:
         raise InputError(f"labels of shape {tuple(labels.shape)} cannot be blended with the "
                          f"original's outputs of shape {tuple(soft.shape)}; give one-hot labels, "
                          "or distill=False")
+
+
+def _policy(model: keras.Model) -> keras.DTypePolicy:
+    """Of the model, or of its layers: a mixed model from a file does not say so itself.
+
+    By it Keras decides whether losses are scaled.
+    """
+    policies = [layer.dtype_policy for layer in model._flatten_layers()]
+    return next((policy for policy in policies if policy.name == "mixed_float16"),
+                model.dtype_policy)
 
 
 def _frozen_copy(model: keras.Model) -> keras.Model:

@@ -70,7 +70,8 @@ def targets_from_outputs(outputs, loss: keras.losses.Loss):
     """The original model's outputs as targets of `loss`: logits become probabilities."""
     if not getattr(loss, "from_logits", False):
         return outputs
-    multiclass = (isinstance(loss, keras.losses.CategoricalCrossentropy)
+    multiclass = (isinstance(loss, keras.losses.CategoricalCrossentropy
+                             | keras.losses.CategoricalFocalCrossentropy)
                   or getattr(loss, "task", None) == "multiclass")
     return ops.softmax(outputs) if multiclass else ops.sigmoid(outputs)
 

@@ -244,3 +244,23 @@ def test_a_graph_that_litert_will_not_run_is_a_plan_unavailable(monkeypatch):
     assert [report.plan for report in result.plans] == ["float32"]
     assert any(note.startswith("plan int8 unavailable: int8: LiteRT refuses its graph")
                for note in result.notes)
+
+
+def test_a_folder_of_units_serves_several_compressions(tmp_path):
+    def compressed(k, folder):
+        model = keras.Sequential([
+            keras.Input((12, 12, 1)), keras.layers.Conv2D(6, 3),
+            keras.layers.BatchNormalization(name="norm"), keras.layers.Flatten(),
+            keras.layers.Dense(2, activation="softmax")])
+        for layer, of in ((model.layers[0], 0), (model.layers[-1], 1)):
+            layer.set_weights(network().layers[2 * of].get_weights())
+        return compress(model, collection(parts=("train", "val", "test")), "uCWS", k=k,
+                        preprocessing="0-1", bn_statistics="estimate", units_folder=folder)
+
+    apart = [compressed(k, tmp_path / str(k)) for k in (3, 30)]
+    together = [compressed(k, tmp_path / "both") for k in (3, 30)]
+    for one, other in zip(apart, together, strict=True):
+        np.testing.assert_allclose(one.compressed.score, other.compressed.score, atol=1e-6)
+        assert [layer.output_change for layer in one.layers] == pytest.approx(
+            [layer.output_change for layer in other.layers], rel=1e-4)
+    assert abs(together[0].layers[0].output_change - together[1].layers[0].output_change) > 1e-4

@@ -11,12 +11,26 @@ from cxcompress.pipeline.sharing import share_model
 from cxcompress.quantization import Compression
 
 
-@pytest.fixture(scope="module")
-def model() -> keras.Model:
+def network(activation) -> keras.Model:
     keras.utils.set_random_seed(0)
     return keras.Sequential([
         keras.Input((6, 6, 1)), keras.layers.Conv2D(4, 3, activation="tanh", name="conv"),
-        keras.layers.Flatten(), keras.layers.Dense(1, activation="sigmoid", name="head")])
+        keras.layers.Flatten(), keras.layers.Dense(1, activation=activation, name="head")])
+
+
+@pytest.fixture(scope="module")
+def model() -> keras.Model:
+    return network("sigmoid")
+
+
+def test_those_of_logits_are_those_of_their_probabilities(model):
+    inputs = np.random.default_rng(0).random((3, 6, 6, 1), np.float32)
+    logits = network(None)
+    models.set_weights(logits, models.weights(model))
+    assert (np.asarray(logits(inputs)) < 0).any()
+    found = squared_gradients(logits, inputs, "multilabel")
+    for path, expected in squared_gradients(model, inputs, "multilabel").items():
+        np.testing.assert_allclose(found[path], expected, rtol=1e-4)
 
 
 def test_they_are_squared_changes_of_log_odds(model):

@@ -79,6 +79,62 @@ def test_gradual_quantisation_ends_at_the_shared_values_asked_for(trained):
     assert len(losses) == 3 and min(losses) < tuned(trained, epochs=1).tuned.history["val_loss"][0]
 
 
+def test_gradual_quantisation_takes_no_shared_zero_for_pruned_weights(trained):
+    """UQ's stages give many weights the value 0: they are free to leave it in the next one."""
+    result = tuned(trained, gradual=True, epochs=4)
+    assert any((book.values == 0).any() for book in result.container.shared.codebooks.values())
+    assert all(book.zero is None for book in result.container.shared.codebooks.values())
+
+
+def test_gradual_quantisation_that_only_harms_gives_back_what_came_in(trained):
+    settings = {"epochs": 4, "learning_rate": 1.0, "lr_cumulative": 1.0}
+    result = tuned(trained, gradual=True, **settings)
+    assert result.tuned.best_epoch == 0
+    quantised = compress(trained, collection(parts=("train", "val", "test")), "uUQ", k=3,
+                         preprocessing="0-1", sensitivity=False)
+    np.testing.assert_array_equal(result.compressed.score, quantised.compressed.score)
+
+
+def test_too_few_epochs_for_stages_are_trained_without_them(trained):
+    result = tuned(trained, gradual=True, epochs=3)
+    assert not any(note.startswith("gradually") for note in result.notes)
+    assert len(result.tuned.history["loss"]) == 4
+
+
+def test_training_again_that_diverges_keeps_what_training_gave(trained, monkeypatch):
+    fine_tune = tuning.fine_tune
+
+    def diverging(model, shared, weights, train, val, **settings):
+        if val is None:
+            settings |= {"learning_rate": 1e38, "lr_cumulative": 1e38}
+        return fine_tune(model, shared, weights, train, val, **settings)
+
+    monkeypatch.setattr(tuning, "fine_tune", diverging)
+    result = tuned(trained, retrain=True)
+    losses = result.tuned.history["val_loss"]
+    assert result.tuned.best_epoch > 0
+    assert any("again on training and validation images together diverged" in note
+               for note in result.notes)
+    study = open_study(trained, None, collection(parts=("train", "val", "test")), None, "0-1", 0,
+                       [])
+    weights = models.weights(trained)
+    models.set_weights(trained, result.tuned.shared.weights())
+    judged = loss_on(trained, batches(study, study.collection.val, 30), "multiclass")
+    models.set_weights(trained, weights)
+    assert judged == pytest.approx(losses[result.tuned.best_epoch], rel=1e-4)
+
+
+def test_kernels_of_frozen_layers_are_named(trained):
+    trained.layers[0].trainable = False
+    try:
+        result = tuned(trained, epochs=1)
+    finally:
+        trained.layers[0].trainable = True
+    path = models.kernels(trained)[0].path
+    assert [note for note in result.notes if note.startswith(
+        f"1 of 2 kernels are of frozen layers (the first: {path})")]
+
+
 @pytest.mark.parametrize(("k", "expected"), [(3, [48, 12]), (64, [256]), (256, []), (300, [])])
 def test_stages_of_gradual_quantisation_have_at_most_256_values(k, expected):
     compression = cxcompress.quantization.Compression.parse("uUQ", clustercnn=k, clusterfc=0)

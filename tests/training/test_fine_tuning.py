@@ -158,6 +158,10 @@ def test_a_run_of_other_data_or_settings_is_not_continued(taught, share, stripes
         run(stripes(seed=8))
     with pytest.raises(InputError, match="other settings;"):
         run(stripes(), learning_rate=0.5)
+    redrawn = stripes()
+    redrawn.part.images[20:24] += 1
+    with pytest.raises(InputError, match="other training data;"):
+        run(redrawn)
     (tmp_path / "fine_tuning.npz").write_bytes(b"broken")
     with pytest.raises(InputError, match="not a readable state"):
         run(stripes())
@@ -170,6 +174,38 @@ def test_a_loss_that_is_no_number_stops_and_is_said(taught, share, stripes):
     assert tuned.best_epoch == 0 and tuned.shared is shared
     assert len(tuned.history["loss"]) < 6
     assert "became NaN at learning rates 1e+38" in tuned.notes[0]
+
+
+class NotANumberFrom(PartBatches):
+    """Inputs of epoch 3 on are NaN."""
+
+    def __getitem__(self, position):
+        inputs, labels = super().__getitem__(position)
+        return (inputs * np.float32(np.nan) if self.epoch >= 3 else inputs), labels
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_a_later_loss_that_is_no_number_gives_back_the_best_epoch_before(
+        taught, share, stripes, judged):
+    shared, weights = share(taught, "uUQ", k=3), models.weights(taught)
+    batches, val = stripes(), stripes(32, seed=2, shuffled=None)
+    train = NotANumberFrom(batches.part, batches.preprocessing, 16, 0)
+    tuned = fine_tune(taught, shared, weights, train, val if judged else None, epochs=6,
+                      assign="learned", distill=False, **RATES)
+    assert 0 < tuned.best_epoch < 3 and len(tuned.history["loss"]) < 7
+    assert f"epoch {tuned.best_epoch} is kept" in tuned.notes[0]
+    if judged:
+        assert min(tuned.history["val_loss"][:3]) == pytest.approx(
+            cross_entropy(taught, tuned.shared, val), rel=1e-4)
+    else:
+        assert tuned.best_epoch == 2 and not equal(tuned.shared, shared)
+
+
+def test_an_update_that_breaks_the_weights_shows_without_validation_data(taught, share, stripes):
+    shared = share(taught, "uUQ", k=3)
+    tuned = fine_tune(taught, shared, models.weights(taught), stripes(16), None, epochs=1,
+                      task="multiclass", learning_rate=1e39, lr_cumulative=1e39)
+    assert tuned.best_epoch == 0 and tuned.shared is shared and "became NaN" in tuned.notes[0]
 
 
 @pytest.mark.parametrize("where", ["train", "both"])

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from cxcompress import models
 from cxcompress.errors import InputError
+from cxcompress.quantization import Compression, prune_masks
 from cxcompress.training import SharedWeightsTrainer
 
 SGD = keras.optimizers.SGD
@@ -38,17 +39,20 @@ def cross_entropy(model, images, labels) -> float:
     return float(-np.log(probabilities[labels.astype(bool)]).mean())
 
 
-@pytest.mark.parametrize("name", ["uUQ", "CWS"])
+@pytest.mark.parametrize("name", ["uUQ", "CWS", "pruCWS"])
 def test_one_step_is_the_learning_rate_times_the_sum_of_the_members_gradients(
         small_network, share, images_and_labels, name):
     model = small_network(dtype="float64", dropout=0.0)
-    shared = share(model, name, k=4)
+    flags = {"prcnn": 40, "prfc": 40} if name.startswith("pr") else {}
+    shared = share(model, name, k=4, **flags)
     # The slope of the loss along each shared value, in float64, is what the sum must be.
     models.set_weights(model, shared.weights())
     slopes, width = {}, 1e-4
     for book, codebook in shared.codebooks.items():
         slopes[book] = np.zeros(codebook.k)
         for level in range(codebook.k):
+            if level == codebook.zero:  # reserved for pruned weights: it does not train
+                continue
             losses = []
             for sign in (1, -1):
                 moved = dict(shared.weights())
@@ -130,6 +134,28 @@ def test_pruned_weights_stay_exactly_zero_under_momentum(
         assert not np.asarray(models.variables_by_path(model)[path])[pruned].any()
         assert (result.kernels[path].indices[pruned]
                 == result.codebooks[kernel.codebook].zero).all()
+
+
+def test_weights_that_are_merely_nearest_to_zero_may_leave_it(
+        small_network, share, images_and_labels):
+    model = small_network()
+    flags = {"prcnn": 30, "prfc": 30}
+    shared = share(model, "pruUQ", k=4, **flags)
+    masks = prune_masks(
+        {kernel.path: (np.asarray(kernel.variable), kernel.family)
+         for kernel in models.kernels(model)},
+        Compression.parse("pruUQ", clustercnn=4, clusterfc=4, **flags))
+    result = trained(model, shared, images_and_labels, assign="learned", pruned=masks)
+    left = 0
+    for path, latent in result.latent_weights().items():
+        assert masks[path].mean() == pytest.approx(0.3, abs=0.05)
+        now = models.weights(model)[path]
+        assert not now[masks[path]].any() and not latent[masks[path]].any()
+        assert latent[~masks[path]].all()
+        at_zero = shared.kernels[path].indices == shared.codebooks[
+            shared.kernels[path].codebook].zero
+        left += np.count_nonzero(now[at_zero & ~masks[path]])
+    assert left > 0
 
 
 def test_fixed_keeps_every_index_and_learned_does_not(small_network, share, images_and_labels):
@@ -255,6 +281,17 @@ def test_mixed_precision_policies_train(small_network, share, images_and_labels,
     losses = trainer.history.history["loss"]
     assert losses[-1] < 0.8 * losses[0]
     assert all(result.codebooks[name].k <= book.k for name, book in shared.codebooks.items())
+
+
+def test_a_mixed_model_from_a_file_has_its_loss_scaled(
+        small_network, share, images_and_labels, tmp_path):
+    small_network(dtype="mixed_float16").save(tmp_path / "mixed.keras")
+    model = keras.models.load_model(tmp_path / "mixed.keras")
+    shared = share(model)
+    trainer = trained(model, shared, images_and_labels, epochs=8, distill=False)
+    assert isinstance(trainer.optimizer, keras.optimizers.LossScaleOptimizer)
+    losses = trainer.history.history["loss"]
+    assert losses[-1] < 0.9 * losses[0]
 
 
 def test_a_scaled_loss_moves_the_codebooks_by_the_unscaled_gradient(
