@@ -15,8 +15,8 @@ from cxcompress.commands.command_line import parser, run, start_tensorflow
 from cxcompress.commands.data_flags import PREPROCESSINGS, add_generated_flags
 from cxcompress.errors import InputError
 from cxcompress.quantization import Compression
-from cxcompress.reporting.tables import number, text_table
-from cxcompress.runs import RunFolder, WorkUnit
+from cxcompress.reporting.tables import markdown_table, number, text_table
+from cxcompress.runs import RunFolder, WorkUnit, write_atomic
 
 if TYPE_CHECKING:
     import keras
@@ -125,6 +125,8 @@ def fine_tuning_study(arguments: argparse.Namespace) -> str:
         drawn = DRAWN[original["task"]]
         for grid in dict.fromkeys(row["grid"] for row in rows):
             suffix = "" if grid == "default" else f"_{grid}"
+            write_atomic(path / f"table{suffix}.md", markdown_table(side_by_side(
+                [row for row in summary if row["grid"] == grid], drawn[0])))
             figures.fine_tuning_study(path / f"fine_tuning_study{suffix}",
                                       [row for row in summary if row["grid"] == grid],
                                       original, drawn)
@@ -327,6 +329,36 @@ def best_rates(summary: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         if key not in best or row["val_loss"] < best[key]["val_loss"]:
             best[key] = row
     return list(best.values())
+
+
+def side_by_side(summary: Sequence[Mapping[str, Any]], metric: str) -> list[dict[str, str]]:
+    """A row a quantised network, its treatments beside each other.
+
+    The file's size of each, the metric with the images' interval, and the validation loss; where
+    seeds are fewer than elsewhere in the summary, their number stands behind.
+    """
+    treatments = [name for name in (*TREATMENTS, "gradual")
+                  if any(row["treatment"] == name for row in summary)]
+    found = {(row["compression"], row["k"], row["treatment"]): row for row in summary}
+    seeds = max((row["seeds"] for row in summary if row["treatment"] not in UNTRAINED), default=0)
+
+    def cell(row: Mapping[str, Any] | None) -> str:
+        if row is None:
+            return "–"
+        some = row["treatment"] not in UNTRAINED and row["seeds"] < seeds
+        return (f"{number(row[metric])} ({number(row[f'{metric}_low'])} to "
+                f"{number(row[f'{metric}_high'])})" + f" [{row['seeds']}]" * some)
+
+    table = []
+    for name, k in dict.fromkeys((row["compression"], row["k"]) for row in summary):
+        rows = [found.get((name, k, treatment)) for treatment in treatments]
+        line = {"": f"{name}, k = {k}"} | dict(zip(
+            [f"{metric}: {treatment}" for treatment in treatments], map(cell, rows), strict=True))
+        for what, form in (("space_ratio", ".3f"), ("val_loss", ".4g")):
+            line[f"{what}: {', '.join(treatments)}"] = " / ".join(
+                format(row[what], form) if row is not None else "–" for row in rows)
+        table.append(line)
+    return table
 
 
 def _text(row: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, str]:

@@ -66,3 +66,12 @@ def text_table(rows: Sequence[Mapping[str, str]], right: Sequence[str] = ()) -> 
 
     rule = "  ".join("-" * widths[c] for c in columns)
     return "\n".join([line({c: c for c in columns}), rule, *(line(row) for row in rows)])
+
+
+def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """The same as a table of Markdown."""
+    if not rows:
+        return ""
+    columns = list(rows[0])
+    lines = [columns, ["---"] * len(columns), *([str(row[c]) for c in columns] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

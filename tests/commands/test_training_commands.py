@@ -93,6 +93,16 @@ def test_a_study_has_a_row_a_treatment_and_seed_and_resumes(
         assert float(row["val_loss"]) <= float(row["val_loss_quantised"]) * (1 + 1e-5)
         assert float(row["accuracy_low"]) <= float(row["accuracy"]) <= float(row["accuracy_high"])
     assert (folder / "fine_tuning_study.svg").exists()
+    table = [[cell.strip() for cell in line.split("|")[1:-1]]
+             for line in (folder / "table.md").read_text().splitlines()]
+    assert len(table) == 2 + 2 * 2 and len({len(line) for line in table}) == 1
+    sizes = next(place for place, name in enumerate(table[0]) if name.startswith("space_ratio"))
+    by_name = {(kept["compression"], kept["k"], kept["treatment"]): kept for kept in summary}
+    for line in table[2:]:
+        name, k = line[0].split(", k = ")
+        learned = by_name[name, k, "learned"]
+        assert line[sizes].split(" / ")[-1] == f"{float(learned['space_ratio']):.3f}"
+        assert any(cell.startswith(f"{float(learned['auroc_macro']):.3f} (") for cell in line)
 
 
 def test_a_study_without_epochs_is_refused(trained_net, image_folder, tmp_path, capsys):
