@@ -123,6 +123,7 @@ def tune(
     seed: int = 0,
     state_folder: Path | None = None,
     sample_weight: Mapping[str, NDArray] | None = None,
+    pruned: Mapping[str, NDArray] | None = None,
 ) -> tuple[FineTuned, list[str]]:
     """Fine-tune on the study's training images, stopping early on its validation images.
 
@@ -140,6 +141,9 @@ def tune(
         state_folder: Where the state is kept after each epoch, so that an interrupted call
             resumes.
         sample_weight: As for `share_model`, where weights are shared again.
+        pruned: By path, bool in the kernel's shape: weights that stay 0. None: those that
+            `compression` prunes of the model's original weights, or finds at 0
+            (`quantization.prune_masks`).
 
     Returns:
         What came out, with the history of the first training, and lines that a user must read.
@@ -167,7 +171,7 @@ def tune(
     val = batches(study, collection.val, settings.batch_size)
     if settings.crop is not None:
         model = models.at_any_size(model, settings.crop)
-    common["pruned"] = prune_masks(
+    common["pruned"] = pruned if pruned is not None else prune_masks(
         {kernel.path: (weights[kernel.path], kernel.family)
          for kernel in models.kernels(model) if kernel.path in shared.kernels}, compression)
     notes = _frozen(model, shared)

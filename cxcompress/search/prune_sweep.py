@@ -190,10 +190,11 @@ class Sweep:
         if treatment.compression:
             compression = Compression.parse(
                 treatment.compression, clustercnn=treatment.k, clusterfc=treatment.k)
+            masks = treatment.masks(kernels, seed) or {}
             tuned, _ = tune(model, shared, self.study, FineTuning(
                 epochs=settings.retrain_epochs, learning_rate=settings.learning_rate,
                 lr_cumulative=settings.learning_rate, batch_size=settings.batch_size),
-                compression, seed=seed)
+                compression, seed=seed, pruned={path: ~kept for path, kept in masks.items()})
             return tuned.shared
         models.set_weights(model, shared.weights())
         keras.utils.set_random_seed(seed)
