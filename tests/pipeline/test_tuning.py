@@ -77,11 +77,7 @@ def test_gradual_quantisation_ends_at_the_shared_values_asked_for(trained):
         "gradually: k = 48", "gradually: k = 12"]
     losses = result.tuned.history["val_loss"]
     assert len(losses) == 3 and min(losses) < tuned(trained, epochs=1).tuned.history["val_loss"][0]
-
-
-def test_gradual_quantisation_takes_no_shared_zero_for_pruned_weights(trained):
-    """UQ's stages give many weights the value 0: they are free to leave it in the next one."""
-    result = tuned(trained, gradual=True, epochs=4)
+    # UQ's stages give many weights the value 0: they were not pruned, and may leave it.
     assert any((book.values == 0).any() for book in result.container.shared.codebooks.values())
     assert all(book.zero is None for book in result.container.shared.codebooks.values())
 
@@ -96,9 +92,9 @@ def test_gradual_quantisation_that_only_harms_gives_back_what_came_in(trained):
 
 
 def test_too_few_epochs_for_stages_are_trained_without_them(trained):
-    result = tuned(trained, gradual=True, epochs=3)
+    result = tuned(trained, gradual=True, epochs=1)
     assert not any(note.startswith("gradually") for note in result.notes)
-    assert len(result.tuned.history["loss"]) == 4
+    assert len(result.tuned.history["loss"]) == 2
 
 
 def test_training_again_that_diverges_keeps_what_training_gave(trained, monkeypatch):
