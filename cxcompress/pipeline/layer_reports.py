@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from cxcompress.quantization.quality import decibels
 from cxcompress.representation import SharedWeights, entropy_bits
 from cxcompress.runs import WorkUnit, run_units
 from cxcompress.tasks import Task
+from cxcompress.training.fine_tuning import digest
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,7 @@ def layer_reports(
         reference = outputs_for(model, inputs)
         decoded = {kernel.path: _decoded(shared, kernel.path) for kernel in kernels}
         # Named by the values too: a folder may hold those of another number of shared values.
-        names = {path: f"sensitivity/{path}/{hashlib.sha256(values.tobytes()).hexdigest()[:16]}"
-                 for path, values in decoded.items()}
+        names = {path: f"sensitivity/{path}/{digest(values)}" for path, values in decoded.items()}
         units = [
             WorkUnit(names[kernel.path], _change_alone,
                      {"model": model, "kernel": kernel, "values": decoded[kernel.path],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -91,7 +90,7 @@ def with_estimated_statistics(
         InputError: If `keep="always"` and there are no training images.
     """
     from cxcompress.pipeline.tuning import batches
-    from cxcompress.training.fine_tuning import loss_on
+    from cxcompress.training.fine_tuning import digest, loss_on
     from cxcompress.training.normalization import estimate_statistics, normalizations
 
     collection = study.collection
@@ -117,7 +116,9 @@ def with_estimated_statistics(
             return loss_on(model, batches(study, collection.val, batch_size), study.task.name)
 
         before = validation_loss() if keep == "better" else None
-        key = _digest(shared)
+        key = digest(*(book.values for book in shared.codebooks.values()),
+                     *(kernel.indices for kernel in shared.kernels.values()),
+                     *shared.unshared.values())
         estimated = {} if saved is None else _saved_statistics(saved, key)
         if estimated:
             models.set_weights(model, shared.weights() | estimated)
@@ -129,7 +130,7 @@ def with_estimated_statistics(
             if saved is not None:
                 saved.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_path(saved) as temporary, open(temporary, "wb") as file:
-                    np.savez(file, **estimated, **{DIGEST: key})
+                    np.savez(file, **estimated, **{DIGEST: np.asarray(key)})
         after = validation_loss() if keep == "better" else None
     finally:
         models.set_weights(model, weights)
@@ -141,20 +142,11 @@ def with_estimated_statistics(
     return replace(shared, unshared=shared.unshared | estimated), [said]
 
 
-def _saved_statistics(path: Path, key: NDArray[np.uint8]) -> dict[str, NDArray]:
+def _saved_statistics(path: Path, key: str) -> dict[str, NDArray]:
     """By path, the statistics kept for these shared weights; empty where there are none."""
     try:
         with np.load(path, allow_pickle=False) as file:
             found = dict(file)
     except (OSError, ValueError, zipfile.BadZipFile):
         return {}
-    return found if np.array_equal(found.pop(DIGEST, None), key) else {}
-
-
-def _digest(shared: SharedWeights) -> NDArray[np.uint8]:
-    sha = hashlib.sha256()
-    for array in (*(book.values for book in shared.codebooks.values()),
-                  *(kernel.indices for kernel in shared.kernels.values()),
-                  *shared.unshared.values()):
-        sha.update(np.ascontiguousarray(array).tobytes())
-    return np.frombuffer(sha.digest(), np.uint8)
+    return found if str(found.pop(DIGEST, "")) == key else {}

@@ -178,7 +178,10 @@ def tune(
     start, latent, epochs = shared, None, settings.epochs
     coarser = stages(compression) if settings.gradual and not on_trellis else []
     epochs_a_stage = epochs // (2 * len(coarser)) if coarser else 0
-    if epochs_a_stage:
+    if coarser and not epochs_a_stage:
+        notes.append(f"--gradual: {epochs} epochs are too few to share out, so that all of them "
+                     f"train the shared values asked for; give --epochs {2 * len(coarser)} or more")
+    elif coarser:
         start, latent, said = _gradually(
             model, weights, train, val, [*coarser, compression], epochs_a_stage, settings.patience,
             seed, state_folder, sample_weight, common)

@@ -397,16 +397,18 @@ def _seed(trainer: SharedWeightsTrainer, seed: int) -> None:
         variable.assign(drawn.astype(variable.dtype))
 
 
+def digest(*arrays) -> str:
+    """16 hexadecimal digits of the SHA-256 of arrays: their types, shapes and values."""
+    sha = hashlib.sha256()
+    for array in arrays:
+        array = np.ascontiguousarray(array)
+        sha.update(f"{array.dtype.str[1:]}{array.shape}".encode())
+        sha.update(array.tobytes())
+    return sha.hexdigest()[:16]
+
+
 def _fingerprint(settings, shared: SharedWeights, latent, pruned, train, val) -> str:
     """SHA-256s of all that an epoch's result depends on: not of how many follow."""
-    def digest(*arrays) -> str:
-        sha = hashlib.sha256()
-        for array in arrays:
-            array = np.ascontiguousarray(array)
-            sha.update(f"{array.dtype.str[1:]}{array.shape}".encode())
-            sha.update(array.tobytes())
-        return sha.hexdigest()[:16]
-
     def data_digest(data) -> str:
         if data is None:
             return "none"
@@ -479,7 +481,7 @@ def _read_state(path: Path, trainer: SharedWeightsTrainer, fingerprint: str) -> 
                for number, (name, codebook) in enumerate(stored["kernels"].items())}
     unshared = {name: arrays[f"unshared{number}"]
                 for number, name in enumerate(stored["unshared"])}
-    latent = about.pop("latent")
+    latent = about.pop("latent", None)
     if latent is not None:
         latent = {name: arrays[f"latent{number}"] for number, name in enumerate(latent)}
     return _Progress(best=SharedWeights(codebooks, kernels, unshared), latent=latent, **about)
